@@ -82,6 +82,9 @@ func ActorNode(a waybill.Actor) Node { return Node("actor:" + a.ID) }
 // ApprovalNode names a recorded consent, refusal or withdrawal.
 func ApprovalNode(id waybill.ID) Node { return Node("approval:" + id.String()) }
 
+// TrainingSetNode names a training set by its hex SHA-256.
+func TrainingSetNode(hex string) Node { return Node("trainingset:" + hex) }
+
 // isVersion accepts "name@v3" and not "name@latest": latest is resolved before anything is recorded.
 func isVersion(s string) bool {
 	ref, err := waybill.ParseVersionRef("node", s)

@@ -27,7 +27,7 @@ const (
 	Reads     = "reads"      // a commit or view → what read it
 	TrainedOn = "trained_on" // a training set → the model fitted to it
 	Derived   = "derived"    // a dataset → the commit or dataset made of it
-	Approves  = "approves"   // an approver → the approval → the model version it binds
+	Approves  = "approves"   // an approval → the model version it binds
 	Serves    = "serves"     // a model version → the endpoint revision that uses it
 	Wrote     = "wrote"      // an actor → what they made
 	Gates     = "gates"      // a policy → the endpoint revision under it
@@ -79,9 +79,7 @@ func Record(ctx context.Context, tx pgx.Tx, tenant waybill.Tenant, at time.Time,
 	}
 	// One order for everybody: two transactions that record the same edges wait for each other instead of deadlocking.
 	sorted := slices.Clone(edges)
-	slices.SortFunc(sorted, func(a, b Edge) int {
-		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(a.Kind, b.Kind))
-	})
+	slices.SortFunc(sorted, compareEdges)
 	src, dst, kind := make([]string, len(sorted)), make([]string, len(sorted)), make([]string, len(sorted))
 	for i, e := range sorted {
 		src[i], dst[i], kind[i] = string(e.From), string(e.To), e.Kind
@@ -90,4 +88,8 @@ func Record(ctx context.Context, tx pgx.Tx, tenant waybill.Tenant, at time.Time,
 		return fmt.Errorf("record %d lineage edges: %w", len(edges), err)
 	}
 	return nil
+}
+
+func compareEdges(a, b Edge) int {
+	return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(a.Kind, b.Kind))
 }
