@@ -1,0 +1,229 @@
+// Package bucket is the door to S3: put, get and list objects, by name or by the SHA-256 of their bytes. It owns one
+// invariant: bytes that were asked for by digest are either those bytes or an error. Bodies are streamed; the memory
+// of a transfer does not grow with its size.
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"waybill"
+)
+
+// partSize is the unit of a multipart upload and the memory that one upload of unknown length holds, in bytes.
+const partSize = 8 << 20
+
+// Config says where the bucket is.
+type Config struct {
+	Endpoint  string // host:port
+	Region    string // defaults to us-east-1
+	AccessKey string
+	SecretKey string
+	Bucket    string
+	Secure    bool // TLS
+	Create    bool // make the bucket when it is missing
+}
+
+// Object is one stored object.
+type Object struct {
+	Key    string
+	Size   int64
+	SHA256 [32]byte // of the bytes; not filled by List
+}
+
+// Errors that callers tell apart. Both carry their code.
+var (
+	ErrNotFound = waybill.Errorf(waybill.NotFound, "there is no such object in the bucket")
+	ErrExists   = waybill.Errorf(waybill.AlreadyExists, "the object is in the bucket already")
+)
+
+// Bucket is one S3 bucket. It is safe for concurrent use.
+type Bucket struct {
+	client *minio.Client
+	name   string
+}
+
+// Open connects and checks that the bucket is there.
+func Open(ctx context.Context, c Config) (*Bucket, error) {
+	if c.Region == "" {
+		c.Region = "us-east-1"
+	}
+	transport, err := minio.DefaultTransport(c.Secure)
+	if err != nil {
+		return nil, fmt.Errorf("build transport: %w", err)
+	}
+	transport.ResponseHeaderTimeout = 30 * time.Second
+	client, err := minio.New(c.Endpoint, &minio.Options{Creds: credentials.NewStaticV4(c.AccessKey, c.SecretKey, ""),
+		Secure: c.Secure, Region: c.Region, Transport: transport, BucketLookup: minio.BucketLookupPath, MaxRetries: 3})
+	if err != nil {
+		return nil, waybill.InvalidField("s3.endpoint", "cannot be used: "+err.Error())
+	}
+	b := &Bucket{client: client, name: c.Bucket}
+	there, err := client.BucketExists(ctx, c.Bucket)
+	if err != nil {
+		return nil, b.classify("find bucket", err)
+	}
+	if !there {
+		if !c.Create {
+			return nil, waybill.InvalidField("s3.bucket", "does not exist: "+c.Bucket+"; create it or name another")
+		}
+		if err := client.MakeBucket(ctx, c.Bucket, minio.MakeBucketOptions{Region: c.Region}); err != nil {
+			if code := minio.ToErrorResponse(err).Code; code != minio.BucketAlreadyOwnedByYou && code != minio.BucketAlreadyExists {
+				return nil, b.classify("make bucket", err)
+			}
+		}
+	}
+	return b, nil
+}
+
+// classify maps what S3 says to our codes. What is not recognised stays internal.
+func (b *Bucket) classify(doing string, err error) error {
+	res := minio.ToErrorResponse(err)
+	switch {
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: %w", doing, err)
+	case res.Code == minio.NoSuchKey || res.Code == minio.NoSuchBucket || res.StatusCode == http.StatusNotFound:
+		return ErrNotFound
+	case res.Code == minio.PreconditionFailed || res.StatusCode == http.StatusPreconditionFailed:
+		return ErrExists
+	case res.StatusCode >= 500 || res.StatusCode == 0 || res.StatusCode == http.StatusTooManyRequests:
+		return waybill.Wrap(waybill.Unavailable, fmt.Errorf("%s: %w", doing, err), "the object store is away; try again")
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// Put streams r to key; size -1 means unknown. It returns the size and the SHA-256 of what was stored. On error the
+// key holds what it held before: an unfinished upload is never visible.
+func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, size int64) (Object, error) {
+	h := sha256.New()
+	n := &counter{r: io.TeeReader(r, h)}
+	info, err := b.client.PutObject(ctx, b.name, key, n, size, minio.PutObjectOptions{PartSize: partSize, NumThreads: 1})
+	if n.err != nil {
+		return Object{}, n.err // the source failed, and its error says more than the upload's
+	}
+	if err != nil {
+		return Object{}, b.classify("put object", err)
+	}
+	if info.Size != n.n {
+		return Object{}, waybill.Errorf(waybill.Corrupt, "the object store kept %d of %d bytes", info.Size, n.n)
+	}
+	return Object{Key: key, Size: n.n, SHA256: [32]byte(h.Sum(nil))}, nil
+}
+
+// counter counts bytes and remembers the source's own error.
+type counter struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
+	return n, err
+}
+
+// PutIfAbsent stores data unless the key is taken: then it returns ErrExists and changes nothing.
+func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte) error {
+	opts := minio.PutObjectOptions{}
+	opts.SetMatchETagExcept("*")
+	if _, err := b.client.PutObject(ctx, b.name, key, bytes.NewReader(data), int64(len(data)), opts); err != nil {
+		return b.classify("put object", err)
+	}
+	return nil
+}
+
+// PutContent stores the bytes of r under prefix + "/" + hex(SHA-256). The digest is known only at the end, so the
+// bytes go to a name of their own first and are copied inside the store; the first name is removed. Storing the same
+// bytes again changes nothing.
+func (b *Bucket) PutContent(ctx context.Context, prefix string, r io.Reader) (Object, error) {
+	staging := "staging/" + waybill.NewID(waybill.SystemClock()).String()
+	obj, err := b.Put(ctx, staging, r, -1)
+	if err != nil {
+		return Object{}, err
+	}
+	final := prefix + "/" + hex.EncodeToString(obj.SHA256[:])
+	if _, err := b.client.StatObject(ctx, b.name, final, minio.StatObjectOptions{}); err != nil {
+		if !errors.Is(b.classify("stat object", err), ErrNotFound) {
+			return Object{}, b.classify("stat object", err)
+		}
+		// ComposeObject copies in parts beyond the 5 GiB that a single copy may have.
+		if _, err := b.client.ComposeObject(ctx, minio.CopyDestOptions{Bucket: b.name, Object: final}, minio.CopySrcOptions{Bucket: b.name, Object: staging}); err != nil {
+			return Object{}, b.classify("copy object", err)
+		}
+	}
+	if err := b.Delete(ctx, staging); err != nil {
+		return Object{}, err
+	}
+	obj.Key = final
+	return obj, nil
+}
+
+// Get streams an object. The caller closes it. ErrNotFound when it is not there.
+func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, int64, error) {
+	core := minio.Core{Client: b.client}
+	body, info, _, err := core.GetObject(ctx, b.name, key, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, 0, b.classify("get object", err)
+	}
+	return body, info.Size, nil
+}
+
+// GetVerified reads an object of at most max bytes and compares its digest: Corrupt, naming both, when it differs.
+func (b *Bucket) GetVerified(ctx context.Context, key string, want [32]byte, max int64) (data []byte, err error) {
+	body, size, err := b.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	if size > max {
+		return nil, waybill.Errorf(waybill.TooLarge, "%s has %d bytes; at most %d are read", key, size, max)
+	}
+	data, err = io.ReadAll(io.LimitReader(body, max+1))
+	if err != nil {
+		return nil, b.classify("read object", err)
+	}
+	if got := sha256.Sum256(data); got != want {
+		return nil, waybill.Errorf(waybill.Corrupt, "the bytes of %s have SHA-256 %x, not %x as recorded: they were changed", key, got, want)
+	}
+	return data, nil
+}
+
+// List yields the objects below prefix in the order of their keys.
+func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for info := range b.client.ListObjects(ctx, b.name, minio.ListObjectsOptions{Prefix: prefix, Recursive: true}) {
+			if info.Err != nil {
+				yield(Object{}, b.classify("list objects", info.Err))
+				return
+			}
+			if !yield(Object{Key: info.Key, Size: info.Size}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Delete removes an object. Removing what is not there is no error.
+func (b *Bucket) Delete(ctx context.Context, key string) error {
+	if err := b.client.RemoveObject(ctx, b.name, key, minio.RemoveObjectOptions{}); err != nil {
+		return b.classify("delete object", err)
+	}
+	return nil
+}
