@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"sort"
 	"strings"
 	"sync"
@@ -83,9 +84,9 @@ func Compile(field, source string, vars map[string]Type, want Type) (*Program, e
 	if err != nil {
 		return nil, waybill.Wrap(waybill.Invalid, err, field+": the variables cannot be declared")
 	}
-	checked, issues := e.Compile(source)
-	if issues != nil && issues.Err() != nil {
-		return nil, positions(field, issues)
+	checked, err := check(field, e, source)
+	if err != nil {
+		return nil, err
 	}
 	if err := checkResult(field, checked.OutputType(), want); err != nil {
 		return nil, err
@@ -193,6 +194,59 @@ var baseEnv = sync.OnceValues(func() (*cel.Env, error) {
 	}
 	return cel.NewCustomEnv(append(opts, library()...)...)
 })
+
+// check parses and type-checks. CEL orders an int and a double (3 < d) but refuses to ask whether they are equal
+// (3 == d), because == takes two values of one type and admits no further overload. Where the checker refuses exactly
+// that, the left operand is wrapped in dyn(), which at run time compares the two as numbers.
+func check(field string, e *cel.Env, source string) (*cel.Ast, error) {
+	parsed, issues := e.Parse(source)
+	if issues != nil && issues.Err() != nil {
+		return nil, positions(field, issues)
+	}
+	// Each round mends at least one comparison, and a mended one may uncover another around it.
+	for {
+		checked, issues := e.Check(parsed)
+		if issues == nil || issues.Err() == nil {
+			return checked, nil
+		}
+		if !mendEqualities(parsed.NativeRep(), issues) {
+			return nil, positions(field, issues)
+		}
+	}
+}
+
+var mixedNumbers = regexp.MustCompile(`^found no matching overload for '(_==_|_!=_|@in)' applied to '\((.*)\)'$`)
+
+func mendEqualities(a *ast.AST, issues *cel.Issues) bool {
+	ids := map[int64]bool{}
+	for _, e := range issues.Errors() {
+		m := mixedNumbers.FindStringSubmatch(e.Message)
+		if m == nil {
+			return false
+		}
+		for operand := range strings.SplitSeq(m[2], ", ") {
+			switch strings.NewReplacer("wrapper(", "", "list(", "", ")", "").Replace(operand) {
+			case "int", "double":
+			default:
+				return false
+			}
+		}
+		ids[e.ExprID] = true
+	}
+	mended := false
+	fac, next := ast.NewExprFactory(), ast.MaxID(a)
+	ast.PostOrderVisit(a.Expr(), ast.NewExprVisitor(func(x ast.Expr) {
+		if !ids[x.ID()] || x.Kind() != ast.CallKind || len(x.AsCall().Args()) != 2 {
+			return
+		}
+		call := x.AsCall()
+		wrapped := fac.NewCall(next, "dyn", call.Args()[0])
+		next++
+		x.SetKindCase(fac.NewCall(x.ID(), call.FunctionName(), wrapped, call.Args()[1]))
+		mended = true
+	}))
+	return mended
+}
 
 // expandHas is CEL's has(a.b) extended to a plain variable: has(x) is x != null.
 func expandHas(mef cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
