@@ -139,7 +139,7 @@ func TestLog_AnyHistoryVerifies(t *testing.T) {
 		for range rapid.IntRange(1, 3).Draw(rt, "steps") {
 			switch rapid.IntRange(0, 2).Draw(rt, "what") {
 			case 0:
-				count := rapid.IntRange(1, 300).Draw(rt, "decisions")
+				count := rapid.IntRange(1, 40).Draw(rt, "decisions")
 				var wg sync.WaitGroup
 				for i := range count {
 					wg.Go(func() {
@@ -152,7 +152,7 @@ func TestLog_AnyHistoryVerifies(t *testing.T) {
 				wg.Wait()
 				n += int64(count)
 			case 1:
-				count := rapid.IntRange(1, 20).Draw(rt, "events")
+				count := rapid.IntRange(1, 5).Draw(rt, "events")
 				for i := range count {
 					err := pg.InTx(ctx, b.pool, func(tx pgx.Tx) error {
 						return audit.Enqueue(ctx, tx, audit.Event{Type: "policy.change", Tenant: "acme", Actor: "ann", At: time.Now(), Subject: fmt.Sprintf("policy:%d", i)})

@@ -126,8 +126,8 @@ ON CONFLICT DO NOTHING`
 	lockLog    pg.SQL = `SELECT size, epoch, last_recorded_at FROM audit.log WHERE log_id = $1 FOR UPDATE`
 	updateLog  pg.SQL = `UPDATE audit.log SET size = $2, root = $3, nodes = $4, last_recorded_at = $5 WHERE log_id = $1`
 	takeOutbox pg.SQL = `
-DELETE FROM audit.outbox WHERE id IN (SELECT id FROM audit.outbox ORDER BY id LIMIT $1)
-RETURNING id, type, tenant, actor, at, subject, digest, detail`
+DELETE FROM audit.outbox WHERE seq IN (SELECT seq FROM audit.outbox ORDER BY seq LIMIT $1)
+RETURNING seq, type, tenant, actor, at, subject, digest, detail`
 	upsertTile pg.SQL = `
 INSERT INTO audit.tile (log_id, level, idx, hashes) VALUES ($1, $2, $3, $4)
 ON CONFLICT (log_id, level, idx) DO UPDATE SET hashes = EXCLUDED.hashes`
@@ -507,7 +507,7 @@ func (l *Log) write(ctx context.Context, waiters []*waiter, checkAll bool) (*pen
 }
 
 type storedEvent struct {
-	ID      int64
+	Seq     int64
 	Type    string
 	Tenant  string
 	Actor   string
@@ -526,7 +526,7 @@ func (l *Log) takeEvents(ctx context.Context, tx pgx.Tx) ([]storedEvent, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
-	sort.Slice(events, func(i, j int) bool { return events[i].ID < events[j].ID })
+	sort.Slice(events, func(i, j int) bool { return events[i].Seq < events[j].Seq })
 	if len(events) == maxOutbox { // there may be more
 		select {
 		case l.wake <- struct{}{}:

@@ -125,7 +125,8 @@ func writeAt(f *os.File, s string) error {
 	return err
 }
 
-// startS3 serves folder dir over the S3 protocol. There is one gateway per process: the library allows no more.
+// startS3 serves folder dir over the S3 protocol. There is one gateway per process: the library allows no more, and
+// its store changes the working directory of the process, so a caller resolves relative paths before Open.
 func (s *Stack) startS3(ctx context.Context, dir string) error {
 	objects, sidecar := filepath.Join(dir, "objects"), filepath.Join(dir, "meta")
 	for _, d := range []string{objects, sidecar} {
@@ -141,7 +142,7 @@ func (s *Stack) startS3(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("open s3 metadata: %w", err)
 	}
-	backend, err := posix.New(objects, store, posix.PosixOpts{SideCarDir: sidecar, ForceNoTmpFile: true, NewDirPerm: 0o700, Concurrency: 64})
+	backend, err := posix.New(objects, store, posix.PosixOpts{SideCarDir: sidecar, ForceNoTmpFile: true, NewDirPerm: 0o700, Concurrency: 64, CopyObjectThreshold: 5 << 30})
 	if err != nil {
 		return fmt.Errorf("open s3 folder: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,6 +21,9 @@ import (
 	"waybill/internal/pgtest"
 )
 
+// packageDir is taken before any test starts the S3 gateway, which changes the working directory of the process.
+var packageDir, _ = os.Getwd()
+
 // TestStatementsPrepare finds every constant of type pg.SQL in the module and PREPAREs it on the migrated schema:
 // syntax, tables, columns and types are checked without running anything.
 func TestStatementsPrepare(t *testing.T) {
@@ -27,7 +31,7 @@ func TestStatementsPrepare(t *testing.T) {
 	ctx := context.Background()
 	tx := pgtest.Tx(t)
 	n := 0
-	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(packageDir, "..", ".."), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -62,7 +66,7 @@ func TestStatementsPrepare(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if _, err := tx.Prepare(ctx, path+name.Name, text); err != nil {
+					if _, err := tx.Prepare(ctx, name.Name+strconv.Itoa(n), text); err != nil {
 						t.Errorf("%s: %s: %v", path, name.Name, err)
 					}
 					if err := save.Rollback(ctx); err != nil {

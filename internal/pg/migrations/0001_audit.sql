@@ -57,7 +57,7 @@ CREATE TABLE audit.checkpoint (
 
 -- Governance events wait here from their own transaction until the sequencer moves them into the log.
 CREATE TABLE audit.outbox (
-    id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    seq     bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     type    text        NOT NULL,
     tenant  text        NOT NULL,
     actor   text        NOT NULL,

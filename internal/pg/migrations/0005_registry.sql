@@ -117,7 +117,7 @@ BEGIN
     RETURN NEW;
 END $$;
 
-CREATE TRIGGER freeze BEFORE UPDATE OR DELETE ON registry.versions
+CREATE TRIGGER frozen BEFORE UPDATE OR DELETE ON registry.versions
     FOR EACH ROW EXECUTE FUNCTION registry.freeze_version();
 
 CREATE FUNCTION registry.freeze_artifacts() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -130,5 +130,5 @@ BEGIN
     RETURN r;
 END $$;
 
-CREATE TRIGGER freeze BEFORE INSERT OR UPDATE OR DELETE ON registry.artifacts
+CREATE TRIGGER frozen BEFORE INSERT OR UPDATE OR DELETE ON registry.artifacts
     FOR EACH ROW EXECUTE FUNCTION registry.freeze_artifacts();

@@ -1,0 +1,181 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"waybill"
+	"waybill/internal/pg"
+	"waybill/lineage"
+)
+
+const (
+	freezeVersion pg.SQL = `
+UPDATE registry.versions SET state = $4, digest = $5, authors = $6, submitted_at = $7
+WHERE tenant = $1 AND model = $2 AND version = $3`
+
+	moveVersion pg.SQL = `UPDATE registry.versions SET state = $4 WHERE tenant = $1 AND model = $2 AND version = $3`
+
+	insertApproval pg.SQL = `
+INSERT INTO registry.approvals (id, tenant, model, version, kind, actor, reason, digest, feature_service,
+    feature_service_version, training_set, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+)
+
+// Submit freezes a draft: it computes the root digest over the manifest, and from then on no byte of the version
+// changes. The submitter becomes an author. Errors: NotFound, Conflict when it is no draft or the entrypoint was not
+// uploaded.
+func (s *Store) Submit(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef) (Version, error) {
+	if err := checkActor(actor); err != nil {
+		return Version{}, err
+	}
+	if err := checkRef(ref); err != nil {
+		return Version{}, err
+	}
+	var v Version
+	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		now := s.now()
+		draft, err := lock(ctx, tx, actor.Tenant, ref)
+		if err != nil {
+			return err
+		}
+		state, err := Next(draft.State, EventSubmit)
+		if err != nil {
+			return about(ref, err)
+		}
+		files, err := filesOf(ctx, tx, draft)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(files, func(f Artifact) bool { return f.Path == draft.Entrypoint }) {
+			return waybill.Errorf(waybill.Conflict, "%s names %s as its entrypoint, but that file was not uploaded; upload it, then submit", ref, draft.Entrypoint)
+		}
+		digest, err := RootDigest(draft.Format, draft.Entrypoint, files)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, string(freezeVersion), draft.Tenant, draft.Model, draft.Version, state, digest, addAuthor(draft.Authors, actor.ID), now)
+		if err != nil {
+			return fmt.Errorf("freeze version: %w", err)
+		}
+		if v, err = load(ctx, tx, actor.Tenant, ref); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, actor, v, now, change{
+			action: "submit", digest: digest, notify: true, detail: map[string]any{"files": len(files)},
+			edges: []lineage.Edge{{From: lineage.ActorNode(actor), To: lineage.ModelNode(ref), Kind: lineage.Wrote}},
+		})
+	})
+	if err != nil {
+		return Version{}, plain(err)
+	}
+	return v, nil
+}
+
+// Approve records the consent of a person who is none of the version's authors, bound to its root digest, feature
+// service and training set. digest is what the approver looked at; "" leaves the comparison out. Errors: NotFound,
+// Denied naming the rule, Conflict when the state does not allow it or digest is not the version's.
+func (s *Store) Approve(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, digest, reason string) (Version, error) {
+	return s.judge(ctx, actor, ref, EventApprove, reason, func(v Version) error {
+		if actor.Kind != waybill.Person {
+			return waybill.Errorf(waybill.Denied, "%s is a service account: only a person may approve a model; ask one who is not %s", actor.ID, anyOf(v.Authors))
+		}
+		if slices.Contains(v.Authors, actor.ID) {
+			return waybill.Errorf(waybill.Denied,
+				"four eyes: %s created, uploaded to or submitted %s, and an author never approves; ask someone other than %s", actor.ID, ref, anyOf(v.Authors))
+		}
+		if digest != "" && v.Digest != "" && digest != v.Digest {
+			return waybill.Errorf(waybill.Conflict, "%s has the digest %s, not %s; look at this version again and approve what it is", ref, v.Digest, clip(digest))
+		}
+		return nil
+	})
+}
+
+// Reject refuses a submitted version for good. Errors as Approve, without the rules about who.
+func (s *Store) Reject(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, reason string) (Version, error) {
+	return s.judge(ctx, actor, ref, EventReject, reason, allow)
+}
+
+// Revoke withdraws an approval for good; every node hears of it when the transaction commits. Errors as Reject.
+func (s *Store) Revoke(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, reason string) (Version, error) {
+	return s.judge(ctx, actor, ref, EventRevoke, reason, allow)
+}
+
+// Expire ends the term of an approval; the version may be approved again. Errors as Reject.
+func (s *Store) Expire(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, reason string) (Version, error) {
+	return s.judge(ctx, actor, ref, EventExpire, reason, allow)
+}
+
+// Retire takes an approved or expired version out of use in good order. Errors as Reject.
+func (s *Store) Retire(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, reason string) (Version, error) {
+	return s.judge(ctx, actor, ref, EventRetire, reason, allow)
+}
+
+func allow(Version) error { return nil }
+
+// judge is the one way a verdict comes about: state, verdict row, log entry, edges and notification in one
+// transaction under the version's lock, so that of two verdicts at once the second sees the first.
+func (s *Store) judge(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, event Event, reason string, rule func(Version) error) (Version, error) {
+	if err := checkActor(actor); err != nil {
+		return Version{}, err
+	}
+	if err := checkRef(ref); err != nil {
+		return Version{}, err
+	}
+	if err := checkReason(reason); err != nil {
+		return Version{}, err
+	}
+	reason = strings.TrimSpace(reason)
+	var v Version
+	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		now := s.now()
+		before, err := lock(ctx, tx, actor.Tenant, ref)
+		if err != nil {
+			return err
+		}
+		if err := rule(before); err != nil {
+			return err
+		}
+		state, err := Next(before.State, event)
+		if err != nil {
+			return about(ref, err)
+		}
+		id := waybill.NewID(now)
+		_, err = tx.Exec(ctx, string(insertApproval), id, before.Tenant, before.Model, before.Version, event, actor.ID, reason,
+			before.Digest, before.FeatureService.Name, before.FeatureService.Version, before.TrainingSet, now)
+		if err != nil {
+			return fmt.Errorf("insert %s: %w", event, err)
+		}
+		if _, err := tx.Exec(ctx, string(moveVersion), before.Tenant, before.Model, before.Version, state); err != nil {
+			return fmt.Errorf("move version: %w", err)
+		}
+		if v, err = load(ctx, tx, actor.Tenant, ref); err != nil {
+			return err
+		}
+		edges := []lineage.Edge{{From: lineage.ActorNode(actor), To: lineage.ApprovalNode(id), Kind: lineage.Wrote}}
+		if event == EventApprove {
+			edges = append(edges, lineage.Edge{From: lineage.ApprovalNode(id), To: lineage.ModelNode(ref), Kind: lineage.Approves})
+		}
+		// The reason is free text and may name people, and the log is for ever: the entry binds it by its digest.
+		return s.record(ctx, tx, actor, v, now, change{
+			eventType: "approval", action: string(event), digest: before.Digest, edges: edges, notify: true,
+			detail: map[string]any{
+				"approval_id": id.String(), "state": string(state), "reason_sha256": digestOf(reason),
+				"feature_service": refText(before.FeatureService), "training_set": before.TrainingSet,
+			},
+		})
+	})
+	if err != nil {
+		return Version{}, plain(err)
+	}
+	return v, nil
+}
+
+// about puts the version in front of what Next says.
+func about(ref waybill.VersionRef, err error) error {
+	return waybill.Errorf(waybill.CodeOf(err), "%s: %s", ref, err)
+}
