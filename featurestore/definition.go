@@ -1,0 +1,299 @@
+package featurestore
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"waybill"
+	"waybill/internal/expr"
+)
+
+// Type is the type of a column.
+type Type string
+
+// The types.
+const (
+	Bool      Type = "bool"
+	Int32     Type = "int32"
+	Int64     Type = "int64"
+	Float32   Type = "float32"
+	Float64   Type = "float64"
+	String    Type = "string"
+	Timestamp Type = "timestamp" // UTC, microseconds
+)
+
+func types() []Type { return []Type{Bool, Int32, Int64, Float32, Float64, String, Timestamp} }
+
+// Bounds of a definition.
+const (
+	maxYAML        = 1 << 20
+	maxDefinitions = 500
+	maxColumns     = 1000
+)
+
+// Column is a typed join key, feature or input.
+type Column struct {
+	Name        string   `yaml:"name"`
+	Type        Type     `yaml:"type"`
+	Sensitivity string   `yaml:"sensitivity,omitempty"` // none (default), pseudonymous, personal, secret
+	Description string   `yaml:"description,omitempty"`
+	Required    bool     `yaml:"required,omitempty"` // null is refused
+	Min         *float64 `yaml:"min,omitempty"`
+	Max         *float64 `yaml:"max,omitempty"`
+	Values      []string `yaml:"values,omitempty"`
+}
+
+// Entity is what a view's rows are about.
+type Entity struct {
+	Name string   `yaml:"name"`
+	Keys []Column `yaml:"keys"`
+}
+
+// View is a set of features of one entity. What its users could notice (entity, features, ttl) makes a new version;
+// the rest a new revision of the same version.
+type View struct {
+	Kind        string            `yaml:"kind"`
+	Name        string            `yaml:"name"`
+	Owner       string            `yaml:"owner,omitempty"`
+	Description string            `yaml:"description,omitempty"`
+	Tags        map[string]string `yaml:"tags,omitempty"`
+	External    map[string]string `yaml:"external,omitempty"` // an external signal names its source and license
+	Entity      Entity            `yaml:"entity"`
+	TTL         string            `yaml:"ttl,omitempty"` // "" and "0s": values never get too old
+	Features    []Column          `yaml:"features"`
+}
+
+// Expression is an on-demand feature.
+type Expression struct {
+	Name string `yaml:"name"`
+	Type Type   `yaml:"type"`
+	Expr string `yaml:"expr"` // CEL over inputs and features by name
+}
+
+// Service is what one model consumes. Its views are fixed versions once published.
+type Service struct {
+	Kind        string            `yaml:"kind"`
+	Name        string            `yaml:"name"`
+	Owner       string            `yaml:"owner,omitempty"`
+	Description string            `yaml:"description,omitempty"`
+	Tags        map[string]string `yaml:"tags,omitempty"`
+	Inputs      []Column          `yaml:"inputs,omitempty"`
+	Features    []string          `yaml:"features,omitempty"`
+	Expressions []Expression      `yaml:"expressions,omitempty"`
+	Outputs     []string          `yaml:"outputs,omitempty"` // the vector; default: features, then expressions
+}
+
+// Definitions are the documents of one YAML text, in their order.
+type Definitions struct {
+	Views    []View
+	Services []Service
+}
+
+// ParseDefinitions reads YAML documents strictly: what is not known is an error that names it.
+func ParseDefinitions(text []byte) (Definitions, error) {
+	var out Definitions
+	if len(text) > maxYAML {
+		return out, waybill.Errorf(waybill.TooLarge, "the definitions have %d bytes; at most %d", len(text), maxYAML)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	for n := 0; ; n++ {
+		at := "documents[" + strconv.Itoa(n) + "]"
+		var doc yaml.Node
+		if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
+			if n == 0 {
+				return out, waybill.InvalidField("yaml", "holds no document; write kind: View or kind: Service")
+			}
+			return out, nil
+		} else if err != nil {
+			return out, waybill.InvalidField(at, "cannot be read: "+err.Error())
+		}
+		if n >= maxDefinitions {
+			return out, waybill.Errorf(waybill.TooLarge, "more than %d documents", maxDefinitions)
+		}
+		var head struct {
+			Kind string `yaml:"kind"`
+		}
+		if err := doc.Decode(&head); err != nil {
+			return out, waybill.InvalidField(at, "is not a mapping with a kind")
+		}
+		raw, err := yaml.Marshal(&doc)
+		if err != nil {
+			return out, fmt.Errorf("marshal document: %w", err)
+		}
+		strict := yaml.NewDecoder(bytes.NewReader(raw))
+		strict.KnownFields(true)
+		switch head.Kind {
+		case "View":
+			var v View
+			if err := strict.Decode(&v); err != nil {
+				return out, waybill.InvalidField(at, err.Error())
+			}
+			if err := v.check(at); err != nil {
+				return out, err
+			}
+			out.Views = append(out.Views, v)
+		case "Service":
+			var s Service
+			if err := strict.Decode(&s); err != nil {
+				return out, waybill.InvalidField(at, err.Error())
+			}
+			if err := s.check(at); err != nil {
+				return out, err
+			}
+			out.Services = append(out.Services, s)
+		default:
+			return out, waybill.InvalidField(at+".kind", strconv.QuoteToGraphic(head.Kind)+" is not known; use View or Service")
+		}
+	}
+}
+
+func (v *View) ttl() (time.Duration, error) {
+	if v.TTL == "" || v.TTL == "0" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(v.TTL)
+	if err != nil || d < 0 || d > 100*365*24*time.Hour {
+		return 0, errors.New("is not a duration; write 90m, 6h or 720h, or 0s for no bound")
+	}
+	return d, nil
+}
+
+func (v *View) check(at string) error {
+	var bad []waybill.Violation
+	fail := func(field, remedy string) {
+		bad = append(bad, waybill.Violation{Field: at + "." + field, Remedy: remedy})
+	}
+	if waybill.CheckName("name", v.Name) != nil {
+		fail("name", "must be a lower-case name")
+	}
+	if waybill.CheckName("name", v.Entity.Name) != nil {
+		fail("entity.name", "must be a lower-case name")
+	}
+	if len(v.Entity.Keys) == 0 || len(v.Entity.Keys) > 10 {
+		fail("entity.keys", "must list 1 to 10 join keys")
+	}
+	if len(v.Features) == 0 || len(v.Features) > maxColumns {
+		fail("features", "must list 1 to 1,000 features")
+	}
+	if _, err := v.ttl(); err != nil {
+		fail("ttl", err.Error())
+	}
+	if v.External != nil && (v.External["source"] == "" || v.External["license"] == "") {
+		fail("external", "must name source and license: an external signal says where it comes from")
+	}
+	seen := map[string]bool{"event_time": true, "knowledge_time": true}
+	checkColumns("entity.keys", v.Entity.Keys, seen, fail)
+	checkColumns("features", v.Features, seen, fail)
+	return waybill.InvalidFields(bad)
+}
+
+func checkColumns(path string, cols []Column, seen map[string]bool, fail func(field, remedy string)) {
+	for i, c := range cols {
+		at := path + "[" + strconv.Itoa(i) + "]"
+		if waybill.CheckName("name", c.Name) != nil || strings.Contains(c.Name, "-") {
+			fail(at+".name", strconv.QuoteToGraphic(c.Name)+" must be a lower-case name without -")
+		}
+		if seen[c.Name] {
+			fail(at+".name", c.Name+" is taken; names are unique within a definition, and event_time and knowledge_time are reserved")
+		}
+		seen[c.Name] = true
+		if !slices.Contains(types(), c.Type) {
+			fail(at+".type", strconv.QuoteToGraphic(string(c.Type))+" is not supported; use "+joinTypes())
+		}
+		if !slices.Contains([]string{"", "none", "pseudonymous", "personal", "secret"}, c.Sensitivity) {
+			fail(at+".sensitivity", "must be none, pseudonymous, personal or secret")
+		}
+	}
+}
+
+func joinTypes() string {
+	var s []string
+	for _, t := range types() {
+		s = append(s, string(t))
+	}
+	return strings.Join(s, ", ")
+}
+
+func (s *Service) check(at string) error {
+	var bad []waybill.Violation
+	fail := func(field, remedy string) {
+		bad = append(bad, waybill.Violation{Field: at + "." + field, Remedy: remedy})
+	}
+	if waybill.CheckName("name", s.Name) != nil {
+		fail("name", "must be a lower-case name")
+	}
+	if len(s.Inputs)+len(s.Features)+len(s.Expressions) > maxColumns || len(s.Features)+len(s.Expressions)+len(s.Outputs) == 0 {
+		fail("features", "and expressions must be 1 to 1,000")
+	}
+	seen := map[string]bool{}
+	checkColumns("inputs", s.Inputs, seen, fail)
+	for i, f := range s.Features {
+		ref, err := waybill.ParseFeatureRef("f", f)
+		if err != nil || seen[ref.Feature] {
+			fail("features["+strconv.Itoa(i)+"]", strconv.QuoteToGraphic(f)+" must be view@v1:feature with a feature name that is there once")
+		}
+		seen[ref.Feature] = true
+	}
+	for i, e := range s.Expressions {
+		checkColumns("expressions["+strconv.Itoa(i)+"]", []Column{{Name: e.Name, Type: e.Type}}, seen, fail)
+	}
+	for i, o := range s.Outputs {
+		if !seen[o] || slices.Index(s.Outputs, o) != i {
+			fail("outputs["+strconv.Itoa(i)+"]", o+" must name an input, feature or expression of the service, once")
+		}
+	}
+	return waybill.InvalidFields(bad)
+}
+
+// digest identifies what a definition says.
+func digest(doc any) (string, []byte, error) {
+	raw, err := yaml.Marshal(doc)
+	if err != nil {
+		return "", nil, fmt.Errorf("marshal definition: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	return "sha256:" + hex.EncodeToString(sum[:]), raw, nil
+}
+
+// essence is the part of a definition whose change makes a new version.
+func (v View) essence() any {
+	return struct {
+		E Entity
+		T string
+		F []Column
+	}{v.Entity, v.TTL, v.Features}
+}
+
+func (s Service) essence() any {
+	return struct {
+		I []Column
+		F []string
+		E []Expression
+		O []string
+	}{s.Inputs, s.Features, s.Expressions, s.Outputs}
+}
+
+func celType(t Type) expr.Type {
+	switch t {
+	case Bool:
+		return expr.Bool
+	case Int32, Int64:
+		return expr.Int
+	case Float32, Float64:
+		return expr.Double
+	case Timestamp:
+		return expr.Timestamp
+	case String:
+	}
+	return expr.String
+}

@@ -1,0 +1,11 @@
+// Package featurestore versions feature definitions, takes values in through one log per view version and serves
+// online rows out of that log; its as-of kernel picks the same winner at any past moment.
+//
+// Invariants it keeps:
+//   - A published definition and an accepted commit never change.
+//   - One winner rule everywhere, online and offline: (event time, knowledge time, sequence), later wins.
+//   - The as-of rule never takes a value from the future of either clock.
+//
+// Postgres orders and keeps the commits. Every hub keeps the winners in memory and
+// follows the log. When the log cannot be followed the rows in memory go on being served with their true ages.
+package featurestore

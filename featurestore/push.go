@@ -1,0 +1,196 @@
+package featurestore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"waybill"
+	"waybill/internal/pg"
+	"waybill/lineage"
+)
+
+// Bounds of a push.
+const (
+	MaxPushRows = 10_000
+	maxInline   = 8 << 20
+	// futureTolerance is how far a producer's clock may be ahead of ours.
+	futureTolerance = 5 * time.Minute
+)
+
+// PushRequest is rows for one view version.
+type PushRequest struct {
+	View    waybill.VersionRef // version 0 is the latest
+	BatchID string             // the same id is accepted once per view version
+	Rows    []map[string]any   // join keys, features and event_time by name; JSON values
+}
+
+// Commit is one accepted write.
+type Commit struct {
+	View      waybill.VersionRef
+	Seq       int64
+	Rows      int64
+	Digest    string
+	MinEvent  time.Time
+	MaxEvent  time.Time
+	At        time.Time
+	Actor     string
+	Duplicate bool
+}
+
+const (
+	nextSeq      pg.SQL = `UPDATE featurestore.log SET seq = seq + 1 WHERE tenant = $1 AND view = $2 AND version = $3 RETURNING seq`
+	insertCommit pg.SQL = `
+INSERT INTO featurestore.commit (tenant, view, version, seq, batch_id, digest, rows, min_event, max_event, inline, actor, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+	findBatch pg.SQL = `
+SELECT seq, rows, digest, min_event, max_event, created_at, actor FROM featurestore.commit
+WHERE tenant = $1 AND view = $2 AND version = $3 AND batch_id = $4`
+	selectCommits pg.SQL = `
+SELECT seq, digest, inline FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3 AND seq > $4 AND seq <= $5 ORDER BY seq`
+)
+
+// Push validates rows and appends them to the view's log as one commit: all of them or none. Up to 20 violations are
+// named as rows[3].queue. A batch id that was accepted before returns the first commit and writes nothing.
+func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) (Commit, error) {
+	v, err := s.view(ctx, s.pool, actor.Tenant, req.View)
+	if err != nil {
+		return Commit{}, err
+	}
+	ref := waybill.VersionRef{Name: v.Name, Version: v.Version}
+	if req.BatchID == "" || len(req.BatchID) > 128 {
+		return Commit{}, waybill.InvalidField("batch_id", "must have 1 to 128 bytes; it makes the push safe to repeat")
+	}
+	if len(req.Rows) == 0 || len(req.Rows) > MaxPushRows {
+		return Commit{}, waybill.InvalidField("rows", fmt.Sprintf("must be 1 to %d; it has %d", MaxPushRows, len(req.Rows)))
+	}
+	now := s.clock()
+	rows, err := checkRows(&v.View, req.Rows, now)
+	if err != nil {
+		return Commit{}, err
+	}
+	inline, err := encodeRows(rows)
+	if err != nil {
+		return Commit{}, err
+	}
+	if len(inline) > maxInline {
+		return Commit{}, waybill.Errorf(waybill.TooLarge, "the rows have %d bytes; at most %d in one push", len(inline), maxInline)
+	}
+	sum := sha256.Sum256(inline)
+	c := Commit{View: ref, Rows: int64(len(rows)), Digest: "sha256:" + hex.EncodeToString(sum[:]), At: now, Actor: actor.ID}
+	c.MinEvent, c.MaxEvent = span2(rows)
+	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, string(nextSeq), actor.Tenant, ref.Name, ref.Version).Scan(&c.Seq); err != nil {
+			return fmt.Errorf("lock view log: %w", err)
+		}
+		if _, err := tx.Exec(ctx, string(insertCommit), actor.Tenant, ref.Name, ref.Version, c.Seq, req.BatchID, c.Digest, c.Rows,
+			c.MinEvent, c.MaxEvent, inline, actor.ID, now); err != nil {
+			return fmt.Errorf("insert commit: %w", err)
+		}
+		node := lineage.Node("commit:" + ref.String() + "/" + strconv.FormatInt(c.Seq, 10))
+		if err := lineage.Record(ctx, tx, actor.Tenant, now,
+			lineage.Edge{From: lineage.ActorNode(actor), To: node, Kind: lineage.Wrote},
+			lineage.Edge{From: node, To: lineage.Node("view:" + ref.String()), Kind: lineage.Reads}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, string(notifyFeatures))
+		return err
+	})
+	if pg.IsUnique(err, "commit_batch_once") {
+		c.Duplicate = true
+		err := s.pool.QueryRow(ctx, string(findBatch), actor.Tenant, ref.Name, ref.Version, req.BatchID).Scan(&c.Seq, &c.Rows, &c.Digest, &c.MinEvent, &c.MaxEvent, &c.At, &c.Actor)
+		if err != nil {
+			return Commit{}, fmt.Errorf("select commit: %w", err)
+		}
+		return c, nil
+	}
+	if err != nil {
+		return Commit{}, err
+	}
+	return c, s.Refresh(ctx)
+}
+
+func span2(rows []row) (lo, hi time.Time) {
+	a, b := rows[0].event, rows[0].event
+	for _, r := range rows {
+		a, b = min(a, r.event), max(b, r.event)
+	}
+	return time.UnixMicro(a).UTC(), time.UnixMicro(b).UTC()
+}
+
+// checkRows types rows by the view and names what is wrong with them.
+func checkRows(v *View, in []map[string]any, now time.Time) ([]row, error) {
+	var bad []waybill.Violation
+	out := make([]row, len(in))
+	for i, m := range in {
+		at := "rows[" + strconv.Itoa(i) + "]."
+		fail := func(field, remedy string) {
+			if len(bad) < 20 {
+				bad = append(bad, waybill.Violation{Field: at + field, Remedy: remedy})
+			}
+		}
+		r := &out[i]
+		event, err := toTime(m["event_time"])
+		switch {
+		case err != nil:
+			fail("event_time", err.Error())
+		case event.After(now.Add(futureTolerance)):
+			fail("event_time", "lies in the future ("+event.Format(time.RFC3339)+"); at most five minutes are tolerated")
+		}
+		r.event, r.knowledge = event.UnixMicro(), now.UnixMicro()
+		for _, k := range v.Entity.Keys {
+			k.Required = true
+			x, err := typed(k, m[k.Name])
+			if err != nil {
+				fail(k.Name, err.Error())
+			}
+			r.keys = append(r.keys, x)
+		}
+		for _, f := range v.Features {
+			x, err := typed(f, m[f.Name])
+			if err != nil {
+				fail(f.Name, err.Error())
+			}
+			r.values = append(r.values, x)
+		}
+		for name := range m {
+			known := func(c Column) bool { return c.Name == name }
+			if name != "event_time" && !slices.ContainsFunc(v.Entity.Keys, known) && !slices.ContainsFunc(v.Features, known) {
+				fail(short(name), "is no column of view "+v.Name)
+			}
+		}
+		r.key = encodeKey(r.keys)
+	}
+	return out, waybill.InvalidFields(bad)
+}
+
+// commits reads the rows of the commits after, up to and including upTo. Every commit's digest is checked.
+func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo int64) ([]row, error) {
+	rows, err := s.pool.Query(ctx, string(selectCommits), key.tenant, key.ref.Name, key.ref.Version, after, upTo)
+	if err != nil {
+		return nil, fmt.Errorf("select commits: %w", err)
+	}
+	var out []row
+	var seq int64
+	var want string
+	var inline []byte
+	_, err = pgx.ForEachRow(rows, []any{&seq, &want, &inline}, func() error {
+		if sum := sha256.Sum256(inline); "sha256:"+hex.EncodeToString(sum[:]) != want {
+			return waybill.Errorf(waybill.Corrupt, "commit %d of %s does not match its digest", seq, key.ref)
+		}
+		more, err := decodeRows(v, seq, inline)
+		out = append(out, more...)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read commits of %s", key.ref), err)
+	}
+	return out, nil
+}

@@ -1,0 +1,352 @@
+package featurestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.yaml.in/yaml/v3"
+
+	"waybill"
+	"waybill/audit"
+	"waybill/internal/pg"
+	"waybill/lineage"
+)
+
+// Config completes Open.
+type Config struct {
+	Clock  waybill.Clock
+	Logger *slog.Logger
+	Poll   time.Duration // how often the log is read again without a NOTIFY; defaults to 1 s
+}
+
+// Store publishes definitions, takes commits in and serves online rows from memory.
+type Store struct {
+	pool   *pgxpool.Pool
+	clock  waybill.Clock
+	logger *slog.Logger
+	poll   time.Duration
+
+	apply sync.Mutex // held while commits are applied to memory, in order
+	views sync.Map   // viewKey → *online
+}
+
+type viewKey struct {
+	tenant waybill.Tenant
+	ref    waybill.VersionRef
+}
+
+// online is the memory of one view version: the winner of every key.
+type online struct {
+	view *View
+	ttl  time.Duration
+	mu   sync.RWMutex
+	rows map[string]*row // guarded by mu; a row is never changed
+	seq  atomic.Int64    // commits applied
+}
+
+// Change is one difference between what is published and what was given.
+type Change struct {
+	Kind    string // view, service
+	Ref     waybill.VersionRef
+	Action  string // create, version, revision, none
+	Summary string
+}
+
+const (
+	selectLatest pg.SQL = `
+SELECT version, revision, digest, yaml FROM featurestore.definition
+WHERE tenant = $1 AND kind = $2 AND name = $3 AND ($4 = 0 OR version = $4) ORDER BY version DESC, revision DESC LIMIT 1`
+	insertDefinition pg.SQL = `
+INSERT INTO featurestore.definition (tenant, kind, name, version, revision, digest, yaml, author, reason, published_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+	insertLog      pg.SQL = `INSERT INTO featurestore.log (tenant, view, version, seq) VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING`
+	lockTenant     pg.SQL = `SELECT pg_advisory_xact_lock(hashtextextended('featurestore' || $1, 0))`
+	selectLogs     pg.SQL = `SELECT tenant, view, version, seq FROM featurestore.log`
+	notifyFeatures pg.SQL = `SELECT pg_notify('features', '')`
+)
+
+// Open loads the winners of every view into memory. Call Run to follow the log.
+func Open(ctx context.Context, pool *pgxpool.Pool, c Config) (*Store, error) {
+	s := &Store{pool: pool, clock: c.Clock, logger: c.Logger, poll: c.Poll}
+	if s.clock == nil {
+		s.clock = waybill.SystemClock
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if s.poll == 0 {
+		s.poll = time.Second
+	}
+	if err := s.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Run follows the log until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	return pg.Listen(ctx, s.pool, "features", s.poll, func(ctx context.Context) error {
+		if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+			s.logger.WarnContext(ctx, "feature log not followed, rows age", "error", err)
+		}
+		return nil
+	})
+}
+
+// Refresh applies every commit that memory lacks.
+func (s *Store) Refresh(ctx context.Context) error {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	rows, err := s.pool.Query(ctx, string(selectLogs))
+	if err != nil {
+		return fmt.Errorf("select logs: %w", err)
+	}
+	type end struct {
+		Tenant  waybill.Tenant
+		View    string
+		Version int
+		Seq     int64
+	}
+	ends, err := pgx.CollectRows(rows, pgx.RowToStructByPos[end])
+	if err != nil {
+		return fmt.Errorf("read logs: %w", err)
+	}
+	for _, e := range ends {
+		key := viewKey{e.Tenant, waybill.VersionRef{Name: e.View, Version: e.Version}}
+		o, err := s.online(ctx, key)
+		if err != nil {
+			return err
+		}
+		if o.seq.Load() < e.Seq {
+			if err := s.catchUp(ctx, key, o, e.Seq); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
+	if o, ok := s.views.Load(key); ok {
+		return o.(*online), nil
+	}
+	v, err := s.view(ctx, s.pool, key.tenant, key.ref)
+	if err != nil {
+		return nil, err
+	}
+	ttl, err := v.View.ttl()
+	if err != nil {
+		return nil, err
+	}
+	o, _ := s.views.LoadOrStore(key, &online{view: &v.View, ttl: ttl, rows: map[string]*row{}})
+	return o.(*online), nil
+}
+
+// catchUp applies the commits after what memory holds, up to seq.
+func (s *Store) catchUp(ctx context.Context, key viewKey, o *online, seq int64) error {
+	rows, err := s.commits(ctx, key, o.view, o.seq.Load(), seq)
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	for i := range rows {
+		if was := o.rows[rows[i].key]; was == nil || rows[i].after(was) {
+			o.rows[rows[i].key] = &rows[i]
+		}
+	}
+	o.mu.Unlock()
+	o.seq.Store(seq)
+	return nil
+}
+
+// storedView and storedService are definitions as published.
+type storedView struct {
+	View
+	Version, Revision int
+	Digest            string
+}
+
+type storedService struct {
+	Service
+	Version, Revision int
+	Digest            string
+}
+
+func (s *Store) latest(ctx context.Context, q pg.Querier, tenant waybill.Tenant, kind string, ref waybill.VersionRef, into any) (version, revision int, digest string, err error) {
+	var text string
+	err = q.QueryRow(ctx, string(selectLatest), tenant, kind, ref.Name, ref.Version).Scan(&version, &revision, &digest, &text)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, 0, "", waybill.Errorf(waybill.NotFound, "there is no %s %s", kind, ref)
+	}
+	if err != nil {
+		return 0, 0, "", fmt.Errorf("select definition: %w", err)
+	}
+	if err := yaml.Unmarshal([]byte(text), into); err != nil {
+		return 0, 0, "", waybill.Wrap(waybill.Corrupt, err, "the definition of "+ref.String()+" cannot be read")
+	}
+	return version, revision, digest, nil
+}
+
+func (s *Store) view(ctx context.Context, q pg.Querier, tenant waybill.Tenant, ref waybill.VersionRef) (v storedView, err error) {
+	v.Version, v.Revision, v.Digest, err = s.latest(ctx, q, tenant, "view", ref, &v.View)
+	return v, err
+}
+
+func (s *Store) service(ctx context.Context, q pg.Querier, tenant waybill.Tenant, ref waybill.VersionRef) (v storedService, err error) {
+	v.Version, v.Revision, v.Digest, err = s.latest(ctx, q, tenant, "service", ref, &v.Service)
+	return v, err
+}
+
+// errPlanned rolls a plan's transaction back.
+var errPlanned = errors.New("planned only")
+
+// Plan says what Apply would change. Nothing is written.
+func (s *Store) Plan(ctx context.Context, actor waybill.Actor, d Definitions) ([]Change, error) {
+	var out []Change
+	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		if out, err = s.publish(ctx, tx, actor, d, "plan"); err != nil {
+			return err
+		}
+		return errPlanned
+	})
+	if errors.Is(err, errPlanned) {
+		err = nil
+	}
+	return out, err
+}
+
+// Apply publishes views and services in one transaction. The same definitions twice change nothing.
+func (s *Store) Apply(ctx context.Context, actor waybill.Actor, d Definitions, reason string) ([]Change, error) {
+	if reason == "" || len(reason) > 1024 {
+		return nil, waybill.InvalidField("reason", "must say why in 1 to 1,024 bytes")
+	}
+	var out []Change
+	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		out, err = s.publish(ctx, tx, actor, d, reason)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, s.Refresh(ctx)
+}
+
+func (s *Store) publish(ctx context.Context, tx pgx.Tx, actor waybill.Actor, d Definitions, reason string) ([]Change, error) {
+	if _, err := tx.Exec(ctx, string(lockTenant), string(actor.Tenant)); err != nil {
+		return nil, fmt.Errorf("lock definitions: %w", err)
+	}
+	now := s.clock()
+	var out []Change
+	for _, v := range d.Views {
+		old, err := s.view(ctx, tx, actor.Tenant, waybill.VersionRef{Name: v.Name})
+		if err != nil && waybill.CodeOf(err) != waybill.NotFound {
+			return nil, err
+		}
+		c, err := s.write(ctx, tx, actor, now, reason, "view", v.Name, v, old.Version, old.Revision, old.Digest, sameEssence(v.essence(), old.View.essence()), nil)
+		if err != nil {
+			return nil, err
+		}
+		if c.Action == "create" || c.Action == "version" {
+			if _, err := tx.Exec(ctx, string(insertLog), actor.Tenant, v.Name, c.Ref.Version); err != nil {
+				return nil, fmt.Errorf("insert log: %w", err)
+			}
+		}
+		out = append(out, c)
+	}
+	for _, sv := range d.Services {
+		var edges []lineage.Edge
+		for i, f := range sv.Features {
+			ref, err := waybill.ParseFeatureRef("features", f)
+			if err != nil {
+				return nil, err
+			}
+			v, err := s.view(ctx, tx, actor.Tenant, ref.View)
+			if err != nil {
+				return nil, err
+			}
+			ref.View.Version = v.Version
+			if !slices.ContainsFunc(v.Features, func(c Column) bool { return c.Name == ref.Feature }) {
+				return nil, waybill.InvalidField(fmt.Sprintf("features[%d]", i), ref.View.String()+" has no feature "+ref.Feature)
+			}
+			for _, k := range v.Entity.Keys {
+				if !slices.ContainsFunc(sv.Inputs, func(c Column) bool { return c.Name == k.Name && c.Type == k.Type }) {
+					return nil, waybill.InvalidField("inputs", fmt.Sprintf("lack the join key %s (%s) of %s", k.Name, k.Type, ref.View))
+				}
+			}
+			sv.Features[i] = ref.String()
+			edges = append(edges, lineage.Edge{From: lineage.Node("view:" + ref.View.String()), Kind: lineage.Defines})
+		}
+		if _, err := compileService(sv, func(ref waybill.VersionRef) (*View, error) {
+			v, err := s.view(ctx, tx, actor.Tenant, ref)
+			return &v.View, err
+		}); err != nil {
+			return nil, err
+		}
+		old, err := s.service(ctx, tx, actor.Tenant, waybill.VersionRef{Name: sv.Name})
+		if err != nil && waybill.CodeOf(err) != waybill.NotFound {
+			return nil, err
+		}
+		c, err := s.write(ctx, tx, actor, now, reason, "service", sv.Name, sv, old.Version, old.Revision, old.Digest, sameEssence(sv.essence(), old.Service.essence()), edges)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func sameEssence(a, b any) bool {
+	x, err1 := yaml.Marshal(a)
+	y, err2 := yaml.Marshal(b)
+	return err1 == nil && err2 == nil && string(x) == string(y)
+}
+
+// write stores one definition as the next version or revision, or finds that nothing changed.
+func (s *Store) write(ctx context.Context, tx pgx.Tx, actor waybill.Actor, now time.Time, reason, kind, name string, doc any,
+	version, revision int, oldDigest string, sameVersion bool, edges []lineage.Edge) (Change, error) {
+	sum, text, err := digest(doc)
+	if err != nil {
+		return Change{}, err
+	}
+	c := Change{Kind: kind, Ref: waybill.VersionRef{Name: name, Version: version}}
+	switch {
+	case version == 0:
+		c.Action, c.Ref.Version, revision = "create", 1, 1
+		c.Summary = kind + " " + name + " is new"
+	case sum == oldDigest:
+		c.Action, c.Summary = "none", kind+" "+c.Ref.String()+" is unchanged"
+		return c, nil
+	case sameVersion:
+		c.Action, c.Summary = "revision", fmt.Sprintf("%s %s: owner, description or tags change; the version stays", kind, c.Ref)
+		revision++
+	default:
+		c.Action, c.Ref.Version, revision = "version", version+1, 1
+		c.Summary = fmt.Sprintf("%s %s: what it serves changes; this makes version %d", kind, name, c.Ref.Version)
+	}
+	if _, err := tx.Exec(ctx, string(insertDefinition), actor.Tenant, kind, name, c.Ref.Version, revision, sum, string(text), actor.ID, reason, now); err != nil {
+		return c, fmt.Errorf("insert definition: %w", err)
+	}
+	node := lineage.Node(kind + ":" + c.Ref.String())
+	all := []lineage.Edge{{From: lineage.ActorNode(actor), To: node, Kind: lineage.Wrote}}
+	for _, e := range edges {
+		e.To = node
+		all = append(all, e)
+	}
+	if err := lineage.Record(ctx, tx, actor.Tenant, now, all...); err != nil {
+		return c, err
+	}
+	if err := audit.Enqueue(ctx, tx, audit.Event{Type: kind + ".version", Tenant: actor.Tenant, Actor: actor.ID, At: now, Subject: string(node), Digest: sum,
+		Detail: map[string]any{"revision": revision, "reason": reason}}); err != nil {
+		return c, err
+	}
+	_, err = tx.Exec(ctx, string(notifyFeatures))
+	return c, err
+}

@@ -1,0 +1,310 @@
+package featurestore
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"waybill"
+)
+
+// row is one accepted row of a view. Values are in the order of the view's features and have the Go types of typed:
+// bool, int64, float64, string, time.Time or nil.
+type row struct {
+	key       string // encoded join key
+	event     int64  // µs since 1970: when it was true
+	knowledge int64  // µs since 1970: when the hub learned it
+	seq       int64
+	keys      []any
+	values    []any
+}
+
+// after is the winner rule: whether r beats o.
+func (r *row) after(o *row) bool {
+	if r.event != o.event {
+		return r.event > o.event
+	}
+	if r.knowledge != o.knowledge {
+		return r.knowledge > o.knowledge
+	}
+	return r.seq > o.seq
+}
+
+// typed converts a value from JSON, CSV or Parquet to a column's Go type. The error is a remedy without the field.
+func typed(c Column, v any) (any, error) {
+	if v == nil {
+		if c.Required {
+			return nil, fmt.Errorf("is null; %s is required", c.Type)
+		}
+		return nil, nil
+	}
+	out, err := convert(c.Type, v)
+	if err != nil {
+		return nil, err
+	}
+	if x, ok := number(out); ok {
+		if math.IsNaN(x) {
+			return typed(c, nil)
+		}
+		if math.IsInf(x, 0) {
+			return nil, fmt.Errorf("is infinite; give a finite number")
+		}
+		if c.Min != nil && x < *c.Min || c.Max != nil && x > *c.Max {
+			return nil, fmt.Errorf("is %v, outside %s", x, span(c))
+		}
+	}
+	if s, ok := out.(string); ok {
+		if len(s) > 64<<10 {
+			return nil, fmt.Errorf("has %d bytes; at most 65,536", len(s))
+		}
+		if len(c.Values) > 0 && !slices.Contains(c.Values, s) {
+			return nil, fmt.Errorf("is %s; use one of %s", strconv.QuoteToGraphic(short(s)), strings.Join(c.Values, ", "))
+		}
+	}
+	return out, nil
+}
+
+func span(c Column) string {
+	lo, hi := "-∞", "∞"
+	if c.Min != nil {
+		lo = strconv.FormatFloat(*c.Min, 'g', -1, 64)
+	}
+	if c.Max != nil {
+		hi = strconv.FormatFloat(*c.Max, 'g', -1, 64)
+	}
+	return lo + " to " + hi
+}
+
+func convert(t Type, v any) (any, error) {
+	wrong := func() error { return fmt.Errorf("is %s; give %s", describe(v), t) }
+	switch t {
+	case Bool:
+		switch v := v.(type) {
+		case bool:
+			return v, nil
+		case string:
+			if b, err := strconv.ParseBool(v); err == nil {
+				return b, nil
+			}
+		}
+	case Int32, Int64:
+		var n int64
+		switch v := v.(type) {
+		case int64:
+			n = v
+		case int32:
+			n = int64(v)
+		case float64:
+			if v != math.Trunc(v) || math.Abs(v) > 1<<53 {
+				return nil, wrong()
+			}
+			n = int64(v)
+		case string:
+			i, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				return nil, wrong()
+			}
+			n = i
+		default:
+			return nil, wrong()
+		}
+		if t == Int32 && (n < math.MinInt32 || n > math.MaxInt32) {
+			return nil, wrong()
+		}
+		return n, nil
+	case Float32, Float64:
+		var x float64
+		switch v := v.(type) {
+		case float64:
+			x = v
+		case float32:
+			x = float64(v)
+		case int64:
+			x = float64(v)
+		case int32:
+			x = float64(v)
+		case string:
+			f, err := strconv.ParseFloat(v, 64)
+			if err != nil {
+				return nil, wrong()
+			}
+			x = f
+		default:
+			return nil, wrong()
+		}
+		if t == Float32 {
+			x = float64(float32(x))
+		}
+		return x, nil
+	case String:
+		if s, ok := v.(string); ok {
+			return strings.ToValidUTF8(s, "\uFFFD"), nil
+		}
+	case Timestamp:
+		return toTime(v)
+	}
+	return nil, wrong()
+}
+
+func toTime(v any) (time.Time, error) {
+	switch v := v.(type) {
+	case time.Time:
+		return v.UTC().Truncate(time.Microsecond), nil
+	case string:
+		for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999", "2006-01-02T15:04:05", "2006-01-02"} {
+			if t, err := time.Parse(layout, v); err == nil && t.Year() >= 1900 && t.Year() <= 2200 {
+				return t.UTC().Truncate(time.Microsecond), nil
+			}
+		}
+	}
+	return time.Time{}, fmt.Errorf("is %s; give a time as 2026-04-10T18:00:00Z", describe(v))
+}
+
+func describe(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "the text " + strconv.QuoteToGraphic(short(v))
+	case float64:
+		return "the number " + strconv.FormatFloat(v, 'g', -1, 64)
+	case int64:
+		return "the number " + strconv.FormatInt(v, 10)
+	case bool:
+		return "a truth value"
+	case []any:
+		return "a list"
+	}
+	return "an object"
+}
+
+func short(s string) string {
+	if len(s) > 60 {
+		return strings.ToValidUTF8(s[:60], "") + "…"
+	}
+	return s
+}
+
+// number gives the numeric reading of a value; a truth value is 0 or 1, a missing one NaN.
+func number(v any) (float64, bool) {
+	switch v := v.(type) {
+	case nil:
+		return math.NaN(), true
+	case bool:
+		if v {
+			return 1, true
+		}
+		return 0, true
+	case int64:
+		return float64(v), true
+	case float64:
+		return v, true
+	}
+	return math.NaN(), false
+}
+
+// encodeKey writes join keys typed and length-prefixed, in the view's order: (1,23) and (12,3) never collide.
+func encodeKey(keys []any) string {
+	var b []byte
+	for _, k := range keys {
+		switch k := k.(type) {
+		case bool:
+			b = append(b, 'b', 1)
+			if k {
+				b[len(b)-1] = 2
+			}
+		case int64:
+			b = binary.BigEndian.AppendUint64(append(b, 'i'), uint64(k))
+		case float64:
+			b = binary.BigEndian.AppendUint64(append(b, 'f'), math.Float64bits(k))
+		case string:
+			b = binary.BigEndian.AppendUint32(append(b, 's'), uint32(len(k)))
+			b = append(b, k...)
+		case time.Time:
+			b = binary.BigEndian.AppendUint64(append(b, 't'), uint64(k.UnixMicro()))
+		}
+	}
+	return string(b)
+}
+
+// encodeRows writes rows as JSON: [[event µs, knowledge µs, [keys], [features]], …]. Times are µs; decodeRows types
+// the rest by the view.
+func encodeRows(rows []row) ([]byte, error) {
+	list := make([][4]any, len(rows))
+	for i, r := range rows {
+		list[i] = [4]any{r.event, r.knowledge, plain(r.keys), plain(r.values)}
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		return nil, fmt.Errorf("marshal rows: %w", err)
+	}
+	return b, nil
+}
+
+func plain(vs []any) []any {
+	out := make([]any, len(vs))
+	for i, v := range vs {
+		if t, ok := v.(time.Time); ok {
+			v = t.Format(time.RFC3339Nano)
+		}
+		if n, ok := v.(int64); ok {
+			v = strconv.FormatInt(n, 10) // JSON numbers lose integers beyond 2^53
+		}
+		out[i] = v
+	}
+	return out
+}
+
+// decodeRows reads what encodeRows wrote, as commit seq.
+func decodeRows(v *View, seq int64, data []byte) ([]row, error) {
+	var raw [][]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's rows cannot be read")
+	}
+	out := make([]row, 0, len(raw))
+	for _, parts := range raw {
+		if len(parts) != 4 {
+			return nil, waybill.Errorf(waybill.Corrupt, "a commit's row has %d parts", len(parts))
+		}
+		r := row{seq: seq}
+		var keys, values []any
+		for i, into := range []any{&r.event, &r.knowledge, &keys, &values} {
+			if err := json.Unmarshal(parts[i], into); err != nil {
+				return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's row cannot be read")
+			}
+		}
+		var err error
+		if r.keys, err = typeAll(v.Entity.Keys, keys); err != nil {
+			return nil, err
+		}
+		if r.values, err = typeAll(v.Features, values); err != nil {
+			return nil, err
+		}
+		r.key = encodeKey(r.keys)
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+func typeAll(cols []Column, vs []any) ([]any, error) {
+	if len(cols) != len(vs) {
+		return nil, waybill.Errorf(waybill.Corrupt, "a commit's row has %d values for %d columns", len(vs), len(cols))
+	}
+	out := make([]any, len(cols))
+	for i, v := range vs {
+		if v == nil {
+			continue
+		}
+		x, err := convert(cols[i].Type, v)
+		if err != nil {
+			return nil, waybill.Errorf(waybill.Corrupt, "the stored value of %s %s", cols[i].Name, err)
+		}
+		out[i] = x
+	}
+	return out, nil
+}
