@@ -1,0 +1,516 @@
+package decision
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"sort"
+	"strconv"
+	"time"
+
+	"waybill"
+	"waybill/audit"
+	"waybill/featurestore"
+)
+
+// Request asks an endpoint for a decision.
+type Request struct {
+	Endpoint       string
+	Body           map[string]any // JSON values: string, float64, bool, nil, []any, map[string]any
+	IdempotencyKey string         // "" or at most 128 bytes: the same key and body give the same answer and receipt
+	PolicyRev      int64          // the policy revision under which the caller was let in; goes into the leaf
+}
+
+// Answer is what the caller gets, with the receipt of the leaf that stands behind it.
+type Answer struct {
+	DecisionID waybill.ID
+	Body       map[string]any // the endpoint's own fields, and those that every answer has; no receipt
+	Receipt    audit.Receipt
+}
+
+// GateVerdict is what one gate said.
+type GateVerdict struct {
+	Gate    string `json:"gate"`
+	Stage   string `json:"stage"`
+	Verdict string `json:"verdict"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// candidate is one option on its way through a decision.
+type candidate struct {
+	values   map[string]any
+	row      map[string]any // inputs of the feature service
+	vector   featurestore.Vector
+	features map[string]any // outputs by name, for CEL and for rule sets
+	score    float64
+	raw      float64
+	cost     float64
+	action   string
+	eligible bool
+}
+
+// run is the state of one decision. It is owned by one goroutine.
+type run struct {
+	rev      *revision
+	actor    waybill.Actor
+	now      time.Time
+	id       waybill.ID
+	request  map[string]any
+	cands    []candidate
+	chosen   *candidate
+	gates    []GateVerdict
+	blocked  string // the gate that blocked, or ""
+	fallback string // why the rule set answered, or ""
+	rule     string // which rule fired, or ""
+	model    *loaded
+	explain  explanation
+	missing  error // why features are absent, or nil
+}
+
+// Decide answers a request. Errors: NotFound for an unknown endpoint, Invalid naming fields, Conflict when the
+// idempotency key was used with another body, Unavailable when neither model nor rules could answer or when the log
+// took nothing, Deadline when ctx ended first. After an error other than Deadline nothing was decided; after Deadline
+// the decision may yet be logged, and a repeat with the same key returns it.
+func (s *Service) Decide(ctx context.Context, actor waybill.Actor, req Request) (Answer, error) {
+	start := s.clock()
+	rev, err := s.revisionOf(actor.Tenant, req.Endpoint)
+	if err != nil {
+		return Answer{}, err
+	}
+	if len(req.IdempotencyKey) > 128 {
+		return Answer{}, waybill.InvalidField("idempotency_key", fmt.Sprintf("has %d bytes; at most 128", len(req.IdempotencyKey)))
+	}
+	raw, err := digestible(req.Body)
+	if err != nil {
+		return Answer{}, err
+	}
+	digest := sha256.Sum256(raw)
+	id := waybill.NewID(start)
+	if req.IdempotencyKey != "" {
+		id = waybill.DerivedID("decision", string(actor.Tenant), req.Endpoint, req.IdempotencyKey)
+		first, found, err := s.recorded(ctx, actor.Tenant, id, digest)
+		if err != nil || found {
+			return first, err
+		}
+	}
+	request, err := checkRequest(rev.def.Request, req.Body, start)
+	if err != nil {
+		return Answer{}, err
+	}
+	r := &run{rev: rev, actor: actor, now: start, id: id, request: request}
+	if err := s.choose(ctx, r); err != nil {
+		return Answer{}, err
+	}
+	body, err := r.answer()
+	if err != nil {
+		return Answer{}, err
+	}
+	return s.log(ctx, r, req, digest, body)
+}
+
+// choose runs gates, features, model and rules until r has a chosen candidate or a gate has blocked.
+func (s *Service) choose(ctx context.Context, r *run) error {
+	vars := map[string]any{"request": r.request, "now": r.now}
+	wantFallback, err := r.closeGates(r.rev.before, vars)
+	if err != nil {
+		return err
+	}
+	if r.blocked != "" {
+		return nil
+	}
+	if wantFallback != "" {
+		r.fallback = wantFallback
+	}
+	if err := s.prepare(r); err != nil {
+		return err
+	}
+	work, cancel := context.WithTimeout(ctx, r.rev.deadline)
+	defer cancel()
+	if err := s.readFeatures(work, r); err != nil {
+		r.missing = err
+		if r.fallback == "" {
+			r.fallback = "features: " + reasonOf(err)
+		}
+	}
+	if r.fallback == "" {
+		if err := s.scoreWithModel(work, r); err != nil {
+			if waybill.CodeOf(err) == waybill.Invalid && work.Err() == nil {
+				s.logger.WarnContext(ctx, "model failed, rules answer", "endpoint", r.rev.def.Name, "error", err)
+			}
+			r.fallback = "model: " + reasonOf(err)
+		}
+	}
+	if r.fallback != "" {
+		if err := s.scoreWithRules(r); err != nil {
+			return err
+		}
+	}
+	if err := r.pick(); err != nil {
+		return err
+	}
+	gates, err := r.closeGates(r.rev.after, r.chosenVars())
+	if err != nil {
+		return err
+	}
+	if r.blocked == "" && gates != "" && r.fallback == "" {
+		r.fallback = gates
+		if err := s.scoreWithRules(r); err != nil {
+			return err
+		}
+		return r.pick()
+	}
+	return nil
+}
+
+// closeGates evaluates gates in order; the first that blocks ends it. It returns the reason of the first gate that
+// asks for the fallback. A gate that cannot be evaluated blocks: an unknown answer to a compliance question is no.
+func (r *run) closeGates(gates []gate, vars map[string]any) (fallback string, err error) {
+	for _, g := range gates {
+		v, err := g.when.Eval(vars)
+		fired, ok := v.(bool)
+		switch {
+		case err != nil || !ok:
+			r.gates = append(r.gates, GateVerdict{g.Name, g.Stage, "block", "cannot be evaluated: " + reasonOf(err)})
+			r.blocked = g.Name
+			return "", nil
+		case !fired:
+			r.gates = append(r.gates, GateVerdict{Gate: g.Name, Stage: g.Stage, Verdict: "allow"})
+		case g.Verdict == "block":
+			r.gates = append(r.gates, GateVerdict{g.Name, g.Stage, "block", g.Reason})
+			r.blocked = g.Name
+			return "", nil
+		default:
+			r.gates = append(r.gates, GateVerdict{g.Name, g.Stage, "fallback", g.Reason})
+			if fallback == "" {
+				fallback = "gate " + g.Name + ": " + g.Reason
+			}
+		}
+	}
+	return fallback, nil
+}
+
+// prepare computes the input columns of every candidate. An input that cannot be computed is the caller's mistake or
+// the definition's: the error names it.
+func (s *Service) prepare(r *run) error {
+	r.cands = make([]candidate, len(r.rev.candidates))
+	for i, values := range r.rev.candidates {
+		c := &r.cands[i]
+		c.values, c.eligible = values, true
+		c.row = make(map[string]any, len(r.rev.inputs))
+		vars := map[string]any{"request": r.request, "now": r.now, "candidate": values}
+		for _, in := range r.rev.inputs {
+			v, err := in.expr.Eval(vars)
+			if err != nil {
+				return err
+			}
+			c.row[in.name] = v
+		}
+		c.features = c.row
+	}
+	return nil
+}
+
+func (s *Service) readFeatures(ctx context.Context, r *run) error {
+	rows := make([]map[string]any, len(r.cands))
+	for i := range r.cands {
+		rows[i] = r.cands[i].row
+	}
+	vectors, err := r.rev.reader.Read(ctx, r.now, rows)
+	if err != nil {
+		return err
+	}
+	for i := range r.cands {
+		c := &r.cands[i]
+		c.vector = vectors[i]
+		c.features = make(map[string]any, len(c.row)+len(vectors[i].Cells))
+		for k, v := range c.row {
+			c.features[k] = v
+		}
+		for _, cell := range vectors[i].Cells {
+			c.features[cell.Name] = cell.Value
+		}
+	}
+	return ctx.Err()
+}
+
+// scoreWithModel scores every candidate with the revision's model, if that may serve now.
+func (s *Service) scoreWithModel(ctx context.Context, r *run) error {
+	model, err := s.serving(r.rev)
+	if err != nil {
+		return err
+	}
+	places, err := model.columns(r.rev.reader)
+	if err != nil {
+		return err
+	}
+	w := model.work.Get().(*scratch)
+	defer model.work.Put(w)
+	for i := range r.cands {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		c := &r.cands[i]
+		for j, place := range places {
+			w.x[j] = c.vector.Values[place]
+		}
+		p, err := model.model.Score(w.x, &w.score)
+		if err != nil {
+			return err
+		}
+		c.score, c.raw = p.Score, p.Raw
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.model = model
+	return nil
+}
+
+// scoreWithRules scores every candidate with the rule set. It is the last resort: its failure is the decision's.
+func (s *Service) scoreWithRules(r *run) error {
+	r.model, r.explain, r.rule = nil, explanation{}, ""
+	for i := range r.cands {
+		c := &r.cands[i]
+		v, err := r.rev.rules.Evaluate(c.features)
+		if err != nil {
+			return waybill.Wrap(waybill.Unavailable, err, "neither the model nor the rules of endpoint "+r.rev.def.Name+" could answer ("+r.fallback+"; rules: "+reasonOf(err)+")")
+		}
+		c.score, c.raw, c.action = v.Score, v.Score, v.Rule
+	}
+	return nil
+}
+
+// pick chooses the cheapest eligible candidate; ties go to the earlier one. When none is eligible the cheapest of all
+// is taken and a verdict says so: an order has to go somewhere, and a person sees why.
+func (r *run) pick() error {
+	best, bestAny := -1, -1
+	for i := range r.cands {
+		c := &r.cands[i]
+		rule := c.action
+		vars := map[string]any{"request": r.request, "now": r.now, "candidate": c.values, "features": c.features, "score": c.score}
+		if r.rev.cost != nil {
+			v, err := r.rev.cost.Eval(vars)
+			cost, ok := v.(float64)
+			if err != nil || !ok {
+				return fmt.Errorf("evaluate cost: %w", orNull(err, "cost"))
+			}
+			c.cost = cost
+		}
+		if r.rev.eligible != nil {
+			v, err := r.rev.eligible.Eval(vars)
+			ok, isBool := v.(bool)
+			if err != nil || !isBool {
+				return fmt.Errorf("evaluate eligible: %w", orNull(err, "eligible"))
+			}
+			c.eligible = ok
+		}
+		vars["cost"] = c.cost
+		v, err := r.rev.action.Eval(vars)
+		action, ok := v.(string)
+		if err != nil || !ok {
+			return fmt.Errorf("evaluate action: %w", orNull(err, "action"))
+		}
+		c.action = action
+		if bestAny < 0 || c.cost < r.cands[bestAny].cost {
+			bestAny = i
+			if best < 0 {
+				r.rule = rule
+			}
+		}
+		if c.eligible && (best < 0 || c.cost < r.cands[best].cost) {
+			best = i
+			r.rule = rule
+		}
+	}
+	if best < 0 {
+		best = bestAny
+		r.gates = append(r.gates, GateVerdict{"eligible", "after", "allow", "no candidate was eligible; the cheapest was taken"})
+	}
+	if r.model != nil {
+		r.rule = ""
+	}
+	r.chosen = &r.cands[best]
+	if r.model != nil {
+		return r.explainChosen()
+	}
+	return nil
+}
+
+func orNull(err error, field string) error {
+	if err != nil {
+		return err
+	}
+	return waybill.InvalidField(field, "has no value for this request; use coalesce(x, default)")
+}
+
+func (r *run) chosenVars() map[string]any {
+	c := r.chosen
+	return map[string]any{"request": r.request, "now": r.now, "candidate": c.values, "features": c.features,
+		"score": c.score, "cost": c.cost, "action": c.action, "decision_id": r.id.String()}
+}
+
+// explanation holds the exact contributions of the chosen candidate.
+type explanation struct {
+	names    []string
+	values   []float64
+	phi      []float64
+	base     float64
+	residual float64
+	order    []int // by |phi|, largest first
+}
+
+func (r *run) explainChosen() error {
+	places, err := r.model.columns(r.rev.reader)
+	if err != nil {
+		return err
+	}
+	x := make([]float64, len(places))
+	for j, place := range places {
+		x[j] = r.chosen.vector.Values[place]
+	}
+	w := r.model.work.Get().(*scratch)
+	defer r.model.work.Put(w)
+	phi := make([]float64, len(r.model.names))
+	base, err := r.model.model.Contributions(x, phi, &w.score)
+	if err != nil {
+		return fmt.Errorf("explain score: %w", err)
+	}
+	sum := base
+	order := make([]int, len(phi))
+	for i, p := range phi {
+		sum += p
+		order[i] = i
+	}
+	sort.SliceStable(order, func(a, b int) bool { return math.Abs(phi[order[a]]) > math.Abs(phi[order[b]]) })
+	r.explain = explanation{names: r.model.names, values: x, phi: phi, base: base, residual: math.Abs(sum - r.chosen.raw), order: order}
+	return nil
+}
+
+// answer builds the body in the endpoint's own shape.
+func (r *run) answer() (map[string]any, error) {
+	d := r.rev.def
+	out := map[string]any{
+		"decision_id": r.id.String(),
+		"endpoint":    waybill.VersionRef{Name: d.Name, Version: r.rev.number}.String(),
+	}
+	var fired []any
+	for _, g := range r.gates {
+		if g.Verdict != "allow" {
+			fired = append(fired, map[string]any{"gate": g.Gate, "verdict": g.Verdict, "reason": g.Reason})
+		}
+	}
+	if len(fired) > 0 {
+		out["gates"] = fired
+	}
+	if r.blocked != "" {
+		out["action"] = "blocked"
+		return out, nil
+	}
+	out["action"] = r.chosen.action
+	explain := map[string]any{"score": r.chosen.score, "features": []any{}}
+	if r.model != nil {
+		out["model"] = r.rev.model.String()
+		k := d.TopK
+		if k == 0 {
+			k = 5
+		}
+		var top, contributions []any
+		for _, i := range r.explain.order[:min(k, len(r.explain.order))] {
+			top = append(top, r.explain.names[i]+":"+shortNumber(r.explain.values[i]))
+			contributions = append(contributions, map[string]any{"feature": r.explain.names[i], "value": number(r.explain.values[i]), "contribution": r.explain.phi[i]})
+		}
+		explain["features"], explain["contributions"], explain["base"] = top, contributions, r.explain.base
+	} else {
+		out["fallback"] = map[string]any{"by": r.rev.fallback.String(), "reason": r.fallback, "rule": r.rule}
+	}
+	out["explain"] = explain
+	vars := r.chosenVars()
+	for _, o := range r.rev.answer {
+		v, err := o.expr.Eval(vars)
+		if err != nil {
+			return nil, err
+		}
+		if at, ok := v.(time.Time); ok {
+			v = at.Format(time.RFC3339Nano)
+		}
+		if n, ok := v.(int64); ok {
+			v = float64(n)
+		}
+		out[o.name] = v
+	}
+	if e, ok := out["explain"].(map[string]any); ok && d.Type == Rank {
+		e["cost"] = r.chosen.cost
+	}
+	return out, nil
+}
+
+// number makes a value JSON can hold: missing is null.
+func number(x float64) any {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return nil
+	}
+	return x
+}
+
+func shortNumber(x float64) string {
+	if math.IsNaN(x) {
+		return "missing"
+	}
+	return strconv.FormatFloat(x, 'g', 4, 64)
+}
+
+// reasonOf puts an error into the words of a leaf: classified errors speak for themselves, the rest are internal.
+func reasonOf(err error) string {
+	var e *waybill.Error
+	switch {
+	case err == nil:
+		return "no value"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "not done within the deadline"
+	case errors.As(err, &e):
+		s := e.Message
+		for _, v := range e.Violations {
+			if s != "" {
+				s += "; "
+			}
+			s += v.Field + " " + v.Remedy
+		}
+		if len(s) > 200 {
+			s = s[:200]
+		}
+		return s
+	}
+	return "internal error"
+}
+
+// log makes the leaf and the payload, appends them and returns the answer with its receipt. An append that fails is
+// an answer that is not given.
+func (s *Service) log(ctx context.Context, r *run, req Request, digest [32]byte, body map[string]any) (Answer, error) {
+	payload := r.record(req.Body, body, s.clock().Sub(r.now))
+	packed, err := json.Marshal(payload)
+	if err != nil {
+		return Answer{}, fmt.Errorf("marshal decision record: %w", err)
+	}
+	sum := sha256.Sum256(packed)
+	entry := r.entry(req, digest, "sha256:"+hex.EncodeToString(sum[:]))
+	entry.Payload = packed
+	receipt, err := s.appender.Append(ctx, entry)
+	if err != nil {
+		return Answer{}, err
+	}
+	if receipt.Duplicate {
+		var first record
+		if err := json.Unmarshal(receipt.Payload, &first); err != nil {
+			return Answer{}, waybill.Wrap(waybill.Corrupt, err, "the record of decision "+r.id.String()+" cannot be read")
+		}
+		return Answer{DecisionID: r.id, Body: first.Answer, Receipt: receipt}, nil
+	}
+	if r.model != nil && s.observer != nil {
+		s.observer.Observe(r.actor.Tenant, r.rev.def.Name, r.rev.model, r.explain.names, r.explain.values, r.chosen.score, r.now)
+	}
+	return Answer{DecisionID: r.id, Body: body, Receipt: receipt}, nil
+}

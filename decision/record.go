@@ -1,0 +1,169 @@
+package decision
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"waybill"
+	"waybill/audit"
+	"waybill/featurestore"
+)
+
+// record is a decision's payload: what is needed to show and to replay it. It lies beside the log; its digest is in
+// the leaf.
+type record struct {
+	Request    map[string]any    `json:"request"`
+	Answer     map[string]any    `json:"answer"`
+	Inputs     []RecordedInput   `json:"inputs"`
+	Vector     []*float64        `json:"vector"` // the model's inputs in its order; null for missing
+	Names      []string          `json:"names"`
+	Phi        []float64         `json:"phi"`
+	Base       float64           `json:"base"`
+	Raw        float64           `json:"raw"`
+	Score      float64           `json:"score"`
+	Residual   float64           `json:"residual"` // |base + Σ phi − raw|
+	Candidates []RecordedOption  `json:"candidates"`
+	Gates      []GateVerdict     `json:"gates"`
+	LatencyUS  int64             `json:"latency_us"`
+	Rule       string            `json:"rule,omitempty"`
+	Refs       map[string]string `json:"refs"`
+}
+
+// RecordedInput is one output of the feature service as the chosen candidate saw it.
+type RecordedInput struct {
+	Name   string              `json:"name"`
+	Value  any                 `json:"value"`
+	Status featurestore.Status `json:"status"`
+	View   string              `json:"view,omitempty"`
+	Seq    int64               `json:"seq,omitempty"`
+	Event  *time.Time          `json:"event,omitempty"`
+}
+
+// RecordedOption is one candidate as it was ranked.
+type RecordedOption struct {
+	Action   string  `json:"action"`
+	Score    float64 `json:"score"`
+	Cost     float64 `json:"cost"`
+	Eligible bool    `json:"eligible"`
+}
+
+// record builds the payload.
+func (r *run) record(request, answer map[string]any, took time.Duration) record {
+	rec := record{Request: request, Answer: answer, Gates: r.gates, LatencyUS: took.Microseconds(), Rule: r.rule,
+		Refs: map[string]string{"endpoint": waybill.VersionRef{Name: r.rev.def.Name, Version: r.rev.number}.String(), "service": r.rev.service.String(), "fallback": r.rev.fallback.String()}}
+	for i := range r.cands {
+		c := &r.cands[i]
+		if r.chosen != nil {
+			rec.Candidates = append(rec.Candidates, RecordedOption{c.action, c.score, c.cost, c.eligible})
+		}
+	}
+	if r.chosen == nil {
+		return rec
+	}
+	rec.Score, rec.Raw = r.chosen.score, r.chosen.raw
+	for _, cell := range r.chosen.vector.Cells {
+		in := RecordedInput{Name: cell.Name, Value: cell.Value, Status: cell.Status, Seq: cell.Seq}
+		if cell.View.Name != "" {
+			in.View = cell.View.String()
+		}
+		if !cell.Event.IsZero() {
+			in.Event = &cell.Event
+		}
+		rec.Inputs = append(rec.Inputs, in)
+	}
+	if r.model != nil {
+		rec.Refs["model"] = r.rev.model.String()
+		rec.Names, rec.Phi, rec.Base, rec.Residual = r.explain.names, r.explain.phi, r.explain.base, r.explain.residual
+		for _, v := range r.explain.values {
+			if math.IsNaN(v) {
+				rec.Vector = append(rec.Vector, nil)
+				continue
+			}
+			rec.Vector = append(rec.Vector, &v)
+		}
+	}
+	return rec
+}
+
+// entry builds what goes into the log.
+func (r *run) entry(req Request, digest [32]byte, payload string) audit.Decision {
+	d := r.rev.def
+	leaf := audit.DecisionLeaf{Tenant: r.actor.Tenant, ID: r.id, DecidedAt: audit.FormatTime(r.now), Actor: r.actor.ID,
+		Endpoint: waybill.VersionRef{Name: d.Name, Version: r.rev.number}.String(), PolicyRev: req.PolicyRev, Service: r.rev.service.String(),
+		Features: map[string]int64{}, Payload: payload, Propensity: 1, Fallback: r.fallback, Action: "blocked"}
+	key, ok := r.request[d.BusinessKey].(string)
+	if !ok {
+		key = ""
+	}
+	out := audit.Decision{RequestDigest: digest, BusinessKey: key, Endpoint: d.Name, Revision: r.rev.number, DecidedAt: r.now}
+	for _, g := range r.gates {
+		if g.Verdict != "allow" {
+			leaf.Gates = append(leaf.Gates, g.Gate)
+		}
+	}
+	if r.chosen != nil && r.blocked == "" {
+		leaf.Action, leaf.Score = r.chosen.action, &r.chosen.score
+		for _, c := range r.chosen.vector.Cells {
+			if c.View.Name != "" && c.Seq > leaf.Features[c.View.String()] {
+				leaf.Features[c.View.String()] = c.Seq
+			}
+		}
+	}
+	if r.model != nil {
+		leaf.Model = audit.LeafModel{Ref: r.rev.model.String(), Digest: r.model.digest, Approval: r.model.approval}
+		out.Model, out.ModelVersion = r.rev.model.Name, r.rev.model.Version
+	}
+	out.Leaf = leaf
+	return out
+}
+
+// Replay says whether a decision's score comes out the same again.
+type Replay struct {
+	Equal              bool
+	Recorded, Replayed float64
+	Differences        []string
+}
+
+// Replay scores the recorded vector with the recorded model version, whatever its state is now, and compares bits.
+// A decision of the rules or of a gate says that there is no model's score to replay.
+func (s *Service) Replay(ctx context.Context, tenant waybill.Tenant, id waybill.ID) (Replay, error) {
+	row, err := s.appender.FindDecision(ctx, tenant, id)
+	if err != nil {
+		return Replay{}, err
+	}
+	var rec record
+	if err := json.Unmarshal(row.Payload, &rec); err != nil {
+		return Replay{}, waybill.Wrap(waybill.Corrupt, err, "the record of decision "+id.String()+" cannot be read")
+	}
+	if row.Model == "" {
+		return Replay{Differences: []string{"no model answered this decision"}}, nil
+	}
+	v, err := s.models.Get(ctx, tenant, waybill.VersionRef{Name: row.Model, Version: row.ModelVersion})
+	if err != nil {
+		return Replay{}, err
+	}
+	m, err := s.loadModel(ctx, tenant, v)
+	if err != nil {
+		return Replay{}, err
+	}
+	x := make([]float64, len(rec.Vector))
+	for i, p := range rec.Vector {
+		x[i] = math.NaN()
+		if p != nil {
+			x[i] = *p
+		}
+	}
+	var w scratch
+	p, err := m.model.Score(x, &w.score)
+	if err != nil {
+		return Replay{}, err
+	}
+	out := Replay{Equal: math.Float64bits(p.Score) == math.Float64bits(rec.Score), Recorded: rec.Score, Replayed: p.Score}
+	if !out.Equal {
+		out.Differences = append(out.Differences, fmt.Sprintf("the score is %v, recorded is %v", p.Score, rec.Score))
+	}
+	return out, nil
+}
