@@ -430,6 +430,7 @@ func BenchmarkAppend(b *testing.B) {
 	s := setup(b)
 	b.SetParallelism(128)
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
 			if _, err := s.log.Append(context.Background(), decision(waybill.NewID(time.Now()), "order")); err != nil {
@@ -444,6 +445,7 @@ func BenchmarkCopyLimit(b *testing.B) {
 	pool := pgtest.DB(b)
 	ctx := context.Background()
 	leaf := bytes.Repeat([]byte("x"), 700)
+	b.ResetTimer()
 	for n := 0; n < b.N; n += 256 {
 		_, err := pool.CopyFrom(ctx, pgx.Identifier{"audit", "entry"}, []string{"log_id", "seq", "type", "tenant", "subject", "recorded_at", "leaf", "leaf_hash"},
 			pgx.CopyFromSlice(min(256, b.N-n), func(i int) ([]any, error) {
