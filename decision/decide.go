@@ -503,7 +503,7 @@ func (s *Service) log(ctx context.Context, r *run, req Request, digest [32]byte,
 		return Answer{}, err
 	}
 	if receipt.Duplicate {
-		var first record
+		var first Record
 		if err := json.Unmarshal(receipt.Payload, &first); err != nil {
 			return Answer{}, waybill.Wrap(waybill.Corrupt, err, "the record of decision "+r.id.String()+" cannot be read")
 		}

@@ -12,9 +12,9 @@ import (
 	"waybill/featurestore"
 )
 
-// record is a decision's payload: what is needed to show and to replay it. It lies beside the log; its digest is in
+// Record is a decision's payload: what is needed to show and to replay it. It lies beside the log; its digest is in
 // the leaf.
-type record struct {
+type Record struct {
 	Request    map[string]any    `json:"request"`
 	Answer     map[string]any    `json:"answer"`
 	Inputs     []RecordedInput   `json:"inputs"`
@@ -51,8 +51,8 @@ type RecordedOption struct {
 }
 
 // record builds the payload.
-func (r *run) record(request, answer map[string]any, took time.Duration) record {
-	rec := record{Request: request, Answer: answer, Gates: r.gates, LatencyUS: took.Microseconds(), Rule: r.rule,
+func (r *run) record(request, answer map[string]any, took time.Duration) Record {
+	rec := Record{Request: request, Answer: answer, Gates: r.gates, LatencyUS: took.Microseconds(), Rule: r.rule,
 		Refs: map[string]string{"endpoint": waybill.VersionRef{Name: r.rev.def.Name, Version: r.rev.number}.String(), "service": r.rev.service.String(), "fallback": r.rev.fallback.String()}}
 	for i := range r.cands {
 		c := &r.cands[i]
@@ -134,7 +134,7 @@ func (s *Service) Replay(ctx context.Context, tenant waybill.Tenant, id waybill.
 	if err != nil {
 		return Replay{}, err
 	}
-	var rec record
+	var rec Record
 	if err := json.Unmarshal(row.Payload, &rec); err != nil {
 		return Replay{}, waybill.Wrap(waybill.Corrupt, err, "the record of decision "+id.String()+" cannot be read")
 	}
@@ -166,4 +166,17 @@ func (s *Service) Replay(ctx context.Context, tenant waybill.Tenant, id waybill.
 		out.Differences = append(out.Differences, fmt.Sprintf("the score is %v, recorded is %v", p.Score, rec.Score))
 	}
 	return out, nil
+}
+
+// Recorded returns what is kept of a decision: its row with leaf and payload, and the payload read.
+func (s *Service) Recorded(ctx context.Context, tenant waybill.Tenant, id waybill.ID) (audit.DecisionRow, Record, error) {
+	var rec Record
+	row, err := s.appender.FindDecision(ctx, tenant, id)
+	if err != nil {
+		return row, rec, err
+	}
+	if err := json.Unmarshal(row.Payload, &rec); err != nil {
+		return row, rec, waybill.Wrap(waybill.Corrupt, err, "the record of decision "+id.String()+" cannot be read")
+	}
+	return row, rec, nil
 }

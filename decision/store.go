@@ -446,7 +446,7 @@ func (s *Service) recorded(ctx context.Context, tenant waybill.Tenant, id waybil
 	if row.RequestDigest != digest {
 		return Answer{}, false, waybill.Errorf(waybill.Conflict, "this Idempotency-Key was used with another request; use a new key for a new request")
 	}
-	var rec record
+	var rec Record
 	if err := json.Unmarshal(row.Payload, &rec); err != nil {
 		return Answer{}, false, waybill.Wrap(waybill.Corrupt, err, "the record of decision "+id.String()+" cannot be read")
 	}

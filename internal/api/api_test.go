@@ -1,0 +1,182 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"waybill"
+	"waybill/audit"
+	"waybill/decision"
+	"waybill/featurestore"
+	"waybill/internal/access"
+	"waybill/internal/api"
+	"waybill/internal/pgtest"
+	"waybill/registry"
+)
+
+func check[T any](t *testing.T) func(T, error) T {
+	t.Helper()
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// packageDir is taken before any test starts the S3 gateway, which changes the working directory of the process.
+var packageDir, _ = os.Getwd()
+
+func testdata(t *testing.T, name string) []byte {
+	t.Helper()
+	return check[[]byte](t)(os.ReadFile(filepath.Join(packageDir, "testdata", name)))
+}
+
+type hub struct {
+	url, token, otherToken string
+	key                    string
+}
+
+// setup is a hub with an approved model, an endpoint, and tokens of two tenants.
+func setup(t *testing.T) *hub {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	pool := pgtest.DB(t)
+	ann, bob := waybill.Actor{ID: "ann", Tenant: "acme", Kind: waybill.Person}, waybill.Actor{ID: "bob", Tenant: "acme", Kind: waybill.Person}
+	acc := check[*access.Access](t)(access.Open(ctx, pool, access.Config{Env: access.Dev}))
+	h := &hub{}
+	h.token = check[string](t)(acc.Bootstrap(ctx, "acme", "ann"))
+	h.otherToken = check[string](t)(acc.Bootstrap(ctx, "other", "eve"))
+	for _, a := range []waybill.Actor{ann, {ID: "eve", Tenant: "other", Kind: waybill.Person}} { // administering is not deciding
+		check[int64](t)(acc.BindRole(ctx, a, a.ID, "serving"))
+		check[int64](t)(acc.BindRole(ctx, a, a.ID, "auditor"))
+	}
+	features := check[*featurestore.Store](t)(featurestore.Open(ctx, pool, featurestore.Config{}))
+	models := check[*registry.Store](t)(registry.Open(ctx, pool, pgtest.TestBucket(t), registry.Config{}))
+	signer, verifier, err := audit.GenerateKey("test.example/log/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.key = verifier
+	log := check[*audit.Log](t)(audit.Open(ctx, pool, audit.Config{LogID: 1, Origin: "test.example/log/1", SignerKey: signer}))
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := log.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	check[[]featurestore.Change](t)(features.Apply(ctx, ann, check[featurestore.Definitions](t)(featurestore.ParseDefinitions(testdata(t, "features.yaml"))), "first"))
+	for _, m := range []struct {
+		name   string
+		format registry.Format
+	}{{"route-rules", registry.Rules}, {"late-risk", registry.LightGBM}} {
+		v := check[registry.Version](t)(models.CreateVersion(ctx, ann, registry.NewVersion{Model: m.name, Format: m.format, Entrypoint: "model", Automation: registry.SolelyAutomated}))
+		check[registry.Artifact](t)(models.UploadArtifact(ctx, ann, v.Ref(), "model", bytes.NewReader(testdata(t, m.name))))
+		v = check[registry.Version](t)(models.Submit(ctx, ann, v.Ref()))
+		check[registry.Version](t)(models.Approve(ctx, bob, v.Ref(), v.Digest, "looked at it"))
+	}
+	service := check[*decision.Service](t)(decision.New(ctx, pool, features, models, log, decision.Config{}))
+	if _, _, err := service.Publish(ctx, ann, testdata(t, "endpoint.yaml"), "go live"); err != nil {
+		t.Fatal(err)
+	}
+	server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Decisions: service, Models: models, Log: log}))
+	web := httptest.NewServer(server.REST())
+	h.url = web.URL
+	t.Cleanup(func() {
+		web.Close()
+		cancel()
+		running.Wait()
+	})
+	return h
+}
+
+func (h *hub) call(t *testing.T, method, path, token, body string) (int, map[string]any) {
+	t.Helper()
+	req := check[*http.Request](t)(http.NewRequestWithContext(context.Background(), method, h.url+path, strings.NewReader(body)))
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res := check[*http.Response](t)(http.DefaultClient.Do(req))
+	raw := check[[]byte](t)(io.ReadAll(res.Body))
+	if err := res.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var out map[string]any
+	if err := json.Unmarshal(raw, &out); err != nil {
+		t.Fatalf("%s %s: %d, not JSON: %s", method, path, res.StatusCode, raw)
+	}
+	return res.StatusCode, out
+}
+
+func order(deadline time.Time) string {
+	return `{"order_id":"ORD-123","items":[{"sku":"SKU-1","qty":1}],"customer_lat":40.7128,"customer_lng":-74.0060,"deadline":"` + deadline.UTC().Format(time.RFC3339) + `"}`
+}
+
+func TestDecide_TheContract(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	code, a := h.call(t, "POST", "/v1/decide/route", h.token, order(time.Now().Add(48*time.Hour)))
+	if code != 200 || a["warehouse"] != "WH-NY-1" || a["carrier"] != "CarrierX" || a["service_level"] != "TwoDay" || a["route_id"] == nil || a["receipt"] == nil {
+		t.Fatalf("%d %v", code, a)
+	}
+	code, d := h.call(t, "GET", "/v1/decisions/"+a["decision_id"].(string), h.token, "")
+	if w, ok := d["decision"].(map[string]any); code != 200 || !ok || !strings.Contains(w["sentence"].(string), "approved by bob") {
+		t.Fatalf("%d %v", code, d)
+	}
+	if code, r := h.call(t, "POST", "/v1/decisions/"+a["decision_id"].(string)+":replay", h.token, "{}"); code != 200 || r["equal"] != true {
+		t.Fatalf("%d %v", code, r)
+	}
+	if code, s := h.call(t, "GET", "/v1/decisions?business_key=ORD-123", h.token, ""); code != 200 || len(s["decisions"].([]any)) != 1 {
+		t.Fatalf("%d %v", code, s)
+	}
+	if code, _ := h.call(t, "GET", "/v1/decisions/"+a["decision_id"].(string), h.otherToken, ""); code != 404 {
+		t.Fatalf("another tenant reads the decision: %d", code)
+	}
+}
+
+func TestREST_BadInput(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	good := order(time.Now().Add(time.Hour))
+	for _, c := range []struct {
+		name, method, path, token, body string
+		code                            int
+		says                            string
+	}{
+		{"NoToken", "POST", "/v1/decide/route", "", good, 401, "Authorization"},
+		{"BadToken", "POST", "/v1/decide/route", "wb_dev_x", good, 401, "token"},
+		{"ForeignTenant", "POST", "/v1/decide/route", h.otherToken, good, 404, "route"},
+		{"UnknownEndpoint", "POST", "/v1/decide/nowhere", h.token, good, 404, "nowhere"},
+		{"PastDeadline", "POST", "/v1/decide/route", h.token, order(time.Now().Add(-time.Hour)), 400, "deadline"},
+		{"WrongType", "POST", "/v1/decide/route", h.token, strings.Replace(good, "40.7128", `"north"`, 1), 400, "customer_lat"},
+		{"OutOfRange", "POST", "/v1/decide/route", h.token, strings.Replace(good, "40.7128", "140", 1), 400, "customer_lat"},
+		{"NotJSON", "POST", "/v1/decide/route", h.token, "{", 400, ""},
+		{"NoRoute", "GET", "/v1/nothing", h.token, "", 404, ""},
+		{"TooLarge", "POST", "/v1/decide/route", h.token, `{"order_id":"` + strings.Repeat("x", 2<<20) + `"}`, 413, "bytes"},
+		{"BadID", "GET", "/v1/decisions/7", h.token, "", 400, "decision_id"},
+	} {
+		code, p := h.call(t, c.method, c.path, c.token, c.body)
+		text := check[[]byte](t)(json.Marshal(p))
+		if code != c.code || !strings.Contains(string(text), c.says) || p["code"] == "" {
+			t.Errorf("%s: %d %s, want %d naming %s", c.name, code, text, c.code, c.says)
+		}
+	}
+	// Bytes of any kind never make a 5xx.
+	for i := range 300 {
+		body := bytes.Repeat([]byte{byte(i), byte(i * 7), '{', '"'}, i)
+		if code, _ := h.call(t, "POST", "/v1/decide/route", h.token, string(body)); code >= 500 || code < 400 {
+			t.Fatalf("%d for %q", code, body)
+		}
+	}
+}
