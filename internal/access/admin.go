@@ -203,13 +203,26 @@ func (a *Access) makeTenant(ctx context.Context, by waybill.Actor, tenant waybil
 	return text.String(), rev, nil
 }
 
+// IsOperator reports whether a tenant is the hub's own, the first ever made: it alone may see what belongs to all
+// tenants. It reads Postgres.
+func (a *Access) IsOperator(ctx context.Context, tenant waybill.Tenant) (bool, error) {
+	return isOperator(ctx, a.pool, tenant)
+}
+
+func isOperator(ctx context.Context, q pg.Querier, tenant waybill.Tenant) (operator bool, err error) {
+	err = q.QueryRow(ctx, string(operatorTenant), tenant).Scan(&operator)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return false, fmt.Errorf("select tenant: %w", err)
+	}
+	return operator, nil
+}
+
 // mayMakeTenants is the wall that no rule can open: a tenant's administrator may write any rule within it, also one about
 // the resource "tenant".
 func mayMakeTenants(ctx context.Context, tx pgx.Tx, tenant waybill.Tenant) error {
-	var operator bool
-	err := tx.QueryRow(ctx, string(operatorTenant), tenant).Scan(&operator)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("select tenant: %w", err)
+	operator, err := isOperator(ctx, tx, tenant)
+	if err != nil {
+		return err
 	}
 	if !operator {
 		return waybill.Errorf(waybill.Denied, "only administrators of the hub's own tenant make tenants")

@@ -21,6 +21,7 @@ import (
 	"waybill/internal/access"
 	"waybill/internal/api"
 	"waybill/internal/pgtest"
+	"waybill/lineage"
 	"waybill/registry"
 )
 
@@ -90,8 +91,8 @@ func setup(t *testing.T) *hub {
 	if _, _, err := service.Publish(ctx, ann, testdata(t, "endpoint.yaml"), "go live"); err != nil {
 		t.Fatal(err)
 	}
-	server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Decisions: service, Models: models, Log: log}))
-	web := httptest.NewServer(server.REST())
+	server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Decisions: service, Models: models, Log: log, Lineage: check[*lineage.Graph](t)(lineage.Open(ctx, pool, lineage.Config{}))}))
+	web := httptest.NewServer(server.Handler())
 	h.url = web.URL
 	t.Cleanup(func() {
 		web.Close()

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"runtime/debug"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -110,35 +112,95 @@ func authenticate(ctx context.Context, a *access.Access) (context.Context, calle
 	return context.WithValue(ctx, callerKey{}, c), c, nil
 }
 
-// guard is the interceptor of unary calls: recover, authenticate, authorise, then the handler. What a handler panics
-// with becomes an internal error and a log line; the hub goes on.
-func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.logger.ErrorContext(ctx, "handler panicked", "method", info.FullMethod, "panic", p)
-			res, err = nil, toStatus(waybill.Errorf(waybill.Internal, "panic"))
-		}
-	}()
+// admit authenticates and authorises one message of a call.
+func (s *Server) admit(ctx context.Context, method string, req any) (context.Context, error) {
 	ctx, c, err := authenticate(ctx, s.access)
 	if err != nil {
-		return nil, toStatus(err)
+		return ctx, err
 	}
-	r, known := s.rules[info.FullMethod]
+	return ctx, s.authorise(c, method, req)
+}
+
+func (s *Server) authorise(c caller, method string, req any) error {
+	r, known := s.rules[method]
 	msg, ok := req.(proto.Message)
 	if !known || !ok {
-		return nil, toStatus(waybill.Errorf(waybill.Denied, "nobody may call %s", info.FullMethod))
+		return waybill.Errorf(waybill.Denied, "nobody may call %s", method)
 	}
-	if !r.anyCaller {
-		if err := s.access.Check(c.actor, c.grant, r.resource(msg), r.action); err != nil {
-			return nil, toStatus(err)
+	if r.anyCaller {
+		return nil
+	}
+	return s.access.Check(c.actor, c.grant, r.resource(msg), r.action)
+}
+
+// finish turns what a handler returned or panicked with into a status, a log line and a metric. What a handler panics
+// with becomes an internal error; the hub goes on.
+func (s *Server) finish(ctx context.Context, method string, start time.Time, panicked any, err error) error {
+	if panicked != nil {
+		s.logger.ErrorContext(ctx, "handler panicked", "method", method, "panic", panicked, "request_id", requestID(ctx), "stack", string(debug.Stack()))
+		err = waybill.Errorf(waybill.Internal, "panic")
+	} else if c := waybill.CodeOf(err); err != nil && (c == waybill.Internal || c == waybill.Corrupt) && ctx.Err() == nil {
+		s.logger.ErrorContext(ctx, "call failed", "method", method, "error", err, "request_id", requestID(ctx))
+	}
+	err = toStatus(err)
+	s.metrics.observe(method, start, err)
+	return err
+}
+
+func requestID(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if v := md.Get("x-request-id"); len(v) > 0 && goodRequestID(v[0]) {
+		return v[0]
+	}
+	return ""
+}
+
+// guard is the interceptor of unary calls: recover, authenticate, authorise, then the handler.
+func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {
+	start := time.Now()
+	defer func() {
+		if err = s.finish(ctx, info.FullMethod, start, recover(), err); err != nil {
+			res = nil
 		}
-	}
-	res, err = handler(ctx, req)
+	}()
+	ctx, err = s.admit(ctx, info.FullMethod, req)
 	if err != nil {
-		if waybill.CodeOf(err) == waybill.Internal || waybill.CodeOf(err) == waybill.Corrupt {
-			s.logger.ErrorContext(ctx, "call failed", "method", info.FullMethod, "error", err)
-		}
-		return nil, toStatus(err)
+		return nil, err
 	}
-	return res, nil
+	return handler(ctx, req)
+}
+
+// guardStream is the same for streams. Who calls is settled before the handler runs; what for is in the first message,
+// which the handler cannot see before it was authorised.
+func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	start := time.Now()
+	ctx := stream.Context()
+	defer func() { err = s.finish(ctx, info.FullMethod, start, recover(), err) }()
+	ctx, c, err := authenticate(ctx, s.access)
+	if err != nil {
+		return err
+	}
+	return handler(srv, &guardedStream{ServerStream: stream, ctx: ctx, first: func(m any) error { return s.authorise(c, info.FullMethod, m) }})
+}
+
+// guardedStream authorises the first message that comes in.
+type guardedStream struct {
+	grpc.ServerStream
+	ctx   context.Context //nolint:containedctx // a stream is its context
+	first func(m any) error
+}
+
+// Context carries the caller.
+func (g *guardedStream) Context() context.Context { return g.ctx }
+
+// RecvMsg is where a handler gets its messages from.
+func (g *guardedStream) RecvMsg(m any) error {
+	if err := g.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if check := g.first; check != nil {
+		g.first = nil
+		return check(m)
+	}
+	return nil
 }

@@ -107,6 +107,11 @@ type violation struct {
 	Remedy string `json:"remedy"`
 }
 
+// writeError answers a request that never reached the gateway.
+func writeError(w http.ResponseWriter, r *http.Request, err error) {
+	writeProblem(r.Context(), nil, nil, w, r, toStatus(err))
+}
+
 // writeProblem answers REST errors as application/problem+json.
 func writeProblem(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 	st := status.Convert(err)

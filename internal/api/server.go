@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -15,71 +17,114 @@ import (
 	"waybill/audit"
 	"waybill/decision"
 	"waybill/internal/access"
+	"waybill/lineage"
+	accessv1 "waybill/proto/waybill/access/v1"
+	auditv1 "waybill/proto/waybill/audit/v1"
 	decisionv1 "waybill/proto/waybill/decision/v1"
+	lineagev1 "waybill/proto/waybill/lineage/v1"
+	registryv1 "waybill/proto/waybill/registry/v1"
 	"waybill/registry"
 )
 
-// MaxBody bounds a request in bytes, over gRPC and REST alike.
-const MaxBody = 1 << 20
+// Bounds of a request in bytes. Only pushes of feature rows may be large.
+const (
+	MaxBody = 1 << 20
+	MaxPush = 8 << 20
+)
 
 // Config names the parts behind the door.
 type Config struct {
 	Access    *access.Access
-	Decisions *decision.Service
 	Models    *registry.Store
+	Decisions *decision.Service
 	Log       *audit.Log
+	Lineage   *lineage.Graph
+	Ready     func(ctx context.Context) error // nil error: the hub can serve
+	Web       http.Handler                    // the pages; nil for none
+	Metrics   *prometheus.Registry            // defaults to a fresh one
 	Logger    *slog.Logger
 }
 
 // Server is the door.
 type Server struct {
-	access *access.Access
-	logger *slog.Logger
-	rules  map[string]rule
-	grpc   *grpc.Server
-	rest   http.Handler
+	access  *access.Access
+	logger  *slog.Logger
+	rules   map[string]rule
+	metrics *metrics
+	grpc    *grpc.Server
+	http    http.Handler
 }
 
-// New builds both doors over the same services and the same interceptor.
+// New builds both doors over the same services and the same interceptors.
 func New(ctx context.Context, c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{access: c.Access, logger: c.Logger}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	s := &Server{access: c.Access, logger: c.Logger, metrics: newMetrics(c.Metrics)}
 	var err error
-	if s.rules, err = rules(decisionv1.File_waybill_decision_v1_decision_proto.Services().ByName("DecisionService")); err != nil {
+	if s.rules, err = rules(
+		accessv1.File_waybill_access_v1_access_proto.Services().ByName("AccessService"),
+		auditv1.File_waybill_audit_v1_audit_proto.Services().ByName("AuditService"),
+		decisionv1.File_waybill_decision_v1_decision_proto.Services().ByName("DecisionService"),
+		lineagev1.File_waybill_lineage_v1_lineage_proto.Services().ByName("LineageService"),
+		registryv1.File_waybill_registry_v1_registry_proto.Services().ByName("RegistryService"),
+	); err != nil {
 		return nil, err
 	}
-	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.MaxRecvMsgSize(MaxBody))
+	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream), grpc.MaxRecvMsgSize(MaxPush),
+		grpc.MaxConcurrentStreams(1024), grpc.ConnectionTimeout(10*time.Second))
 	inner := &door{intercept: s.guard, methods: map[string]method{}}
-	decisions := &decisions{access: c.Access, service: c.Decisions, models: c.Models, log: c.Log}
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, inner} {
-		decisionv1.RegisterDecisionServiceServer(r, decisions)
+		accessv1.RegisterAccessServiceServer(r, &accounts{access: c.Access})
+		auditv1.RegisterAuditServiceServer(r, &logs{log: c.Log})
+		decisionv1.RegisterDecisionServiceServer(r, &decisions{access: c.Access, service: c.Decisions, models: c.Models, log: c.Log})
+		lineagev1.RegisterLineageServiceServer(r, &graphs{graph: c.Lineage, log: c.Log})
+		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models})
 	}
-	mux := runtime.NewServeMux(
+	gateway := runtime.NewServeMux(
 		runtime.WithErrorHandler(writeProblem),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}}),
 		runtime.WithIncomingHeaderMatcher(func(h string) (string, bool) {
-			return strings.ToLower(h), h == "Idempotency-Key" // the gateway passes Authorization on by itself
+			return strings.ToLower(h), h == "Idempotency-Key" || h == "X-Request-Id" // the gateway passes Authorization on by itself
 		}),
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
 	)
-	if err := decisionv1.RegisterDecisionServiceHandlerClient(ctx, mux, decisionv1.NewDecisionServiceClient(inner)); err != nil {
-		return nil, fmt.Errorf("register REST door: %w", err)
+	for name, err := range map[string]error{
+		"access":       accessv1.RegisterAccessServiceHandlerClient(ctx, gateway, accessv1.NewAccessServiceClient(inner)),
+		"audit":        auditv1.RegisterAuditServiceHandlerClient(ctx, gateway, auditv1.NewAuditServiceClient(inner)),
+		"decision":     decisionv1.RegisterDecisionServiceHandlerClient(ctx, gateway, decisionv1.NewDecisionServiceClient(inner)),
+		"lineage":      lineagev1.RegisterLineageServiceHandlerClient(ctx, gateway, lineagev1.NewLineageServiceClient(inner)),
+		"registry":     registryv1.RegisterRegistryServiceHandlerClient(ctx, gateway, registryv1.NewRegistryServiceClient(inner)),
+	} {
+		if err != nil {
+			return nil, fmt.Errorf("register REST door of %s: %w", name, err)
+		}
 	}
-	s.rest = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > MaxBody {
-			writeProblem(r.Context(), nil, nil, w, r, toStatus(waybill.Errorf(waybill.TooLarge, "the body has %d bytes; at most %d", r.ContentLength, MaxBody)))
+	s.http = s.routes(c, gateway)
+	return s, nil
+}
+
+// bounded refuses bodies that are too large, by their stated length at once and by their true one while they are read.
+func bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		most := int64(MaxBody)
+		if strings.HasSuffix(r.URL.Path, ":push") {
+			most = MaxPush
+		}
+		if r.ContentLength > most {
+			writeError(w, r, waybill.Errorf(waybill.TooLarge, "the body has %d bytes; at most %d", r.ContentLength, most))
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
-		mux.ServeHTTP(w, r)
+		r.Body = http.MaxBytesReader(w, r.Body, most)
+		next.ServeHTTP(w, r)
 	})
-	return s, nil
 }
 
 // GRPC is the gRPC server, to be given a listener.
 func (s *Server) GRPC() *grpc.Server { return s.grpc }
 
-// REST is the HTTP handler of /v1/….
-func (s *Server) REST() http.Handler { return s.rest }
+// Handler is everything over HTTP: /v1/… (REST), /log/…, /livez, /readyz, /metrics, /openapi.json and the pages.
+func (s *Server) Handler() http.Handler { return s.http }

@@ -1,0 +1,134 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/metadata"
+
+	"waybill"
+	"waybill/internal/access"
+	"waybill/proto"
+)
+
+// readyWithin bounds the look at Postgres behind /readyz.
+const readyWithin = 2 * time.Second
+
+// routes lays out the HTTP side.
+func (s *Server) routes(c Config, gateway http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", bounded(gateway))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
+		defer cancel()
+		if c.Ready != nil {
+			if err := c.Ready(ctx); err != nil {
+				s.logger.WarnContext(ctx, "not ready", "error", err)
+				plainText(w, http.StatusServiceUnavailable, "not ready")
+				return
+			}
+		}
+		plainText(w, http.StatusOK, "ok")
+	})
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		send(w, proto.OpenAPI)
+	})
+	mux.Handle("GET /metrics", s.allowed("log", access.Read, promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})))
+	// Hash tiles and checkpoints say nothing but how much was decided. Entries are leaves of every tenant: they are for
+	// those who may export the log, within the hub's own tenant.
+	prefix := "/log/" + itoa(int64(c.Log.LogID()))
+	tiles := http.StripPrefix(prefix, c.Log.Handler())
+	mux.Handle("GET "+prefix+"/", s.allowed("log", access.Read, tiles))
+	mux.Handle("GET "+prefix+"/tile/entries/", s.allowed("log", access.Read, s.homeOnly(tiles)))
+	if c.Web != nil {
+		mux.Handle("/", c.Web)
+	}
+	return s.outermost(mux)
+}
+
+// outermost gives every request an id, catches panics and sets the headers that hold for all answers.
+func (s *Server) outermost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("X-Request-Id")
+		if !goodRequestID(id) {
+			id = waybill.NewID(waybill.SystemClock()).String()
+			r.Header.Set("X-Request-Id", id)
+		}
+		w.Header().Set("X-Request-Id", id)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler { //nolint:errorlint // the value that net/http itself compares
+					panic(p)
+				}
+				s.logger.ErrorContext(r.Context(), "handler panicked", "path", r.URL.Path, "panic", p, "request_id", id, "stack", string(debug.Stack()))
+				writeError(w, r, waybill.Errorf(waybill.Internal, "panic"))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// goodRequestID accepts what may safely be repeated in a header and in logs.
+func goodRequestID(id string) bool {
+	if id == "" || len(id) > 64 {
+		return false
+	}
+	return strings.IndexFunc(id, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_' && c != '.'
+	}) < 0
+}
+
+// allowed lets callers with the right through and puts them into the context. It is for what is not an rpc.
+func (s *Server) allowed(resource, action string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		if values := r.Header.Values("Authorization"); len(values) > 0 {
+			ctx = metadata.NewIncomingContext(ctx, metadata.MD{"authorization": values})
+		}
+		ctx, c, err := authenticate(ctx, s.access)
+		if err == nil {
+			err = s.access.Check(c.actor, c.grant, resource, action)
+		}
+		if err != nil {
+			writeError(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// homeOnly lets the hub's own tenant through.
+func (s *Server) homeOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		home, err := s.access.IsOperator(r.Context(), callerOf(r.Context()).actor.Tenant)
+		if err == nil && !home {
+			err = waybill.Errorf(waybill.Denied, "the entries of the log hold the decisions of every tenant; read your own with /v1/log/entries")
+		}
+		if err != nil {
+			writeError(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func plainText(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	send(w, []byte(text+"\n"))
+}
+
+// send writes a body. An error means that the client is gone, and there is nobody to tell.
+func send(w http.ResponseWriter, b []byte) {
+	if _, err := w.Write(b); err != nil {
+		return
+	}
+}
