@@ -148,8 +148,9 @@ func setup(t testing.TB) *hub {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &hub{pool: pgtest.DB(t)}
-	h.features = must[*featurestore.Store](t)(featurestore.Open(ctx, h.pool, featurestore.Config{}))
-	h.models = must[*registry.Store](t)(registry.Open(ctx, h.pool, pgtest.TestBucket(t), registry.Config{}))
+	objects := pgtest.TestBucket(t)
+	h.features = must[*featurestore.Store](t)(featurestore.Open(ctx, h.pool, objects, featurestore.Config{}))
+	h.models = must[*registry.Store](t)(registry.Open(ctx, h.pool, objects, registry.Config{}))
 	h.graph = must[*lineage.Graph](t)(lineage.Open(ctx, h.pool, lineage.Config{}))
 	key, _, err := audit.GenerateKey("test.example/log/1")
 	if err != nil {

@@ -21,3 +21,19 @@ func AsOf(rows []HistoryRow, key string, at, ttl, cutoff int64) int {
 
 // EncodeKey exposes the key encoding.
 func EncodeKey(keys []any) string { return encodeKey(keys) }
+
+// ReadTable runs the decoders of files.
+func ReadTable(format string, data []byte) error {
+	_, err := readTable(format, data)
+	return err
+}
+
+// WriteParquet writes a small file.
+func WriteParquet(rows int) ([]byte, error) {
+	return writeParquet([]Column{{Name: "a", Type: Int64}, {Name: "b", Type: String}}, rows, func(i, c int) any {
+		if c == 0 {
+			return int64(i)
+		}
+		return "x"
+	})
+}

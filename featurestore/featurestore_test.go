@@ -14,6 +14,7 @@ import (
 
 	"waybill"
 	"waybill/featurestore"
+	"waybill/internal/bucket"
 	"waybill/internal/pgtest"
 )
 
@@ -37,14 +38,15 @@ expressions: [{name: pressure, type: float64, expr: "queue * km"}]
 var ann = waybill.Actor{ID: "ann", Tenant: "acme", Kind: waybill.Person}
 
 type bundle struct {
-	pool  *pgxpool.Pool
-	store *featurestore.Store
-	now   time.Time
+	pool   *pgxpool.Pool
+	bucket *bucket.Bucket
+	store  *featurestore.Store
+	now    time.Time
 }
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
-	b := &bundle{pool: pgtest.DB(t), now: time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)}
+	b := &bundle{pool: pgtest.DB(t), bucket: pgtest.TestBucket(t), now: time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)}
 	b.store = b.open(t)
 	b.apply(t, definitions)
 	return b
@@ -52,7 +54,7 @@ func setup(t testing.TB) *bundle {
 
 func (b *bundle) open(t testing.TB) *featurestore.Store {
 	t.Helper()
-	s, err := featurestore.Open(context.Background(), b.pool, featurestore.Config{Clock: func() time.Time { return b.now }})
+	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: func() time.Time { return b.now }})
 	if err != nil {
 		t.Fatal(err)
 	}

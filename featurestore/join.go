@@ -6,7 +6,8 @@ import (
 	"sort"
 )
 
-// history is every row of a view, grouped by key and sorted by the winner rule.
+// history is every row of a view, grouped by key and sorted by the winner rule. Rows of one commit that tie keep their
+// order, so that the last one wins.
 type history map[string][]row
 
 func newHistory(rows []row) history {
@@ -15,7 +16,7 @@ func newHistory(rows []row) history {
 		h[r.key] = append(h[r.key], r)
 	}
 	for _, rs := range h {
-		slices.SortFunc(rs, func(a, b row) int {
+		slices.SortStableFunc(rs, func(a, b row) int {
 			return cmp.Or(cmp.Compare(a.event, b.event), cmp.Compare(a.knowledge, b.knowledge), cmp.Compare(a.seq, b.seq))
 		})
 	}

@@ -48,13 +48,13 @@ type Commit struct {
 const (
 	nextSeq      pg.SQL = `UPDATE featurestore.log SET seq = seq + 1 WHERE tenant = $1 AND view = $2 AND version = $3 RETURNING seq`
 	insertCommit pg.SQL = `
-INSERT INTO featurestore.commit (tenant, view, version, seq, batch_id, digest, rows, min_event, max_event, inline, actor, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+INSERT INTO featurestore.commit (tenant, view, version, seq, batch_id, digest, rows, min_event, max_event, inline, object, actor, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 	findBatch pg.SQL = `
 SELECT seq, rows, digest, min_event, max_event, created_at, actor FROM featurestore.commit
 WHERE tenant = $1 AND view = $2 AND version = $3 AND batch_id = $4`
 	selectCommits pg.SQL = `
-SELECT seq, digest, inline FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3 AND seq > $4 AND seq <= $5 ORDER BY seq`
+SELECT seq, digest, inline, coalesce(object, ''), created_at FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3 AND seq > $4 AND seq <= $5 ORDER BY seq`
 )
 
 // Push validates rows and appends them to the view's log as one commit: all of them or none. Up to 20 violations are
@@ -84,17 +84,26 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 		return Commit{}, waybill.Errorf(waybill.TooLarge, "the rows have %d bytes; at most %d in one push", len(inline), maxInline)
 	}
 	sum := sha256.Sum256(inline)
-	c := Commit{View: ref, Rows: int64(len(rows)), Digest: "sha256:" + hex.EncodeToString(sum[:]), At: now, Actor: actor.ID}
+	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(sum[:]), now, rows, inline, "")
+}
+
+// append puts one commit at the end of a view's log: rows inline or in the bucket under object.
+func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, batch, digest string, now time.Time, rows []row, inline []byte, object string) (Commit, error) {
+	c := Commit{View: ref, Rows: int64(len(rows)), Digest: digest, At: now, Actor: actor.ID}
 	c.MinEvent, c.MaxEvent = span2(rows)
-	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, string(nextSeq), actor.Tenant, ref.Name, ref.Version).Scan(&c.Seq); err != nil {
 			return fmt.Errorf("lock view log: %w", err)
 		}
-		if _, err := tx.Exec(ctx, string(insertCommit), actor.Tenant, ref.Name, ref.Version, c.Seq, req.BatchID, c.Digest, c.Rows,
-			c.MinEvent, c.MaxEvent, inline, actor.ID, now); err != nil {
+		var key *string
+		if object != "" {
+			key = &object
+		}
+		if _, err := tx.Exec(ctx, string(insertCommit), actor.Tenant, ref.Name, ref.Version, c.Seq, batch, c.Digest, c.Rows,
+			c.MinEvent, c.MaxEvent, inline, key, actor.ID, now); err != nil {
 			return fmt.Errorf("insert commit: %w", err)
 		}
-		node := lineage.Node("commit:" + ref.String() + "/" + strconv.FormatInt(c.Seq, 10))
+		node := commitNode(ref, c.Seq)
 		if err := lineage.Record(ctx, tx, actor.Tenant, now,
 			lineage.Edge{From: lineage.ActorNode(actor), To: node, Kind: lineage.Wrote},
 			lineage.Edge{From: node, To: lineage.Node("view:" + ref.String()), Kind: lineage.Reads}); err != nil {
@@ -104,17 +113,30 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 		return err
 	})
 	if pg.IsUnique(err, "commit_batch_once") {
-		c.Duplicate = true
-		err := s.pool.QueryRow(ctx, string(findBatch), actor.Tenant, ref.Name, ref.Version, req.BatchID).Scan(&c.Seq, &c.Rows, &c.Digest, &c.MinEvent, &c.MaxEvent, &c.At, &c.Actor)
-		if err != nil {
-			return Commit{}, fmt.Errorf("select commit: %w", err)
-		}
-		return c, nil
+		return s.batch(ctx, actor.Tenant, ref, batch)
 	}
 	if err != nil {
 		return Commit{}, err
 	}
-	return c, s.Refresh(ctx)
+	s.follow(ctx)
+	return c, nil
+}
+
+// batch returns the commit that an earlier write with the same batch id made.
+func (s *Store) batch(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch string) (Commit, error) {
+	c := Commit{View: ref, Duplicate: true}
+	err := s.pool.QueryRow(ctx, string(findBatch), tenant, ref.Name, ref.Version, batch).Scan(&c.Seq, &c.Rows, &c.Digest, &c.MinEvent, &c.MaxEvent, &c.At, &c.Actor)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Commit{}, waybill.Errorf(waybill.NotFound, "there is no such batch")
+	}
+	if err != nil {
+		return Commit{}, fmt.Errorf("select commit: %w", err)
+	}
+	return c, nil
+}
+
+func commitNode(ref waybill.VersionRef, seq int64) lineage.Node {
+	return lineage.Node("commit:" + ref.String() + "/" + strconv.FormatInt(seq, 10))
 }
 
 func span2(rows []row) (lo, hi time.Time) {
@@ -132,43 +154,53 @@ func checkRows(v *View, in []map[string]any, now time.Time) ([]row, error) {
 	for i, m := range in {
 		at := "rows[" + strconv.Itoa(i) + "]."
 		fail := func(field, remedy string) {
-			if len(bad) < 20 {
+			if len(bad) < maxViolations {
 				bad = append(bad, waybill.Violation{Field: at + field, Remedy: remedy})
 			}
 		}
-		r := &out[i]
-		event, err := toTime(m["event_time"])
-		switch {
-		case err != nil:
-			fail("event_time", err.Error())
-		case event.After(now.Add(futureTolerance)):
-			fail("event_time", "lies in the future ("+event.Format(time.RFC3339)+"); at most five minutes are tolerated")
-		}
-		r.event, r.knowledge = event.UnixMicro(), now.UnixMicro()
-		for _, k := range v.Entity.Keys {
-			k.Required = true
-			x, err := typed(k, m[k.Name])
-			if err != nil {
-				fail(k.Name, err.Error())
-			}
-			r.keys = append(r.keys, x)
-		}
-		for _, f := range v.Features {
-			x, err := typed(f, m[f.Name])
-			if err != nil {
-				fail(f.Name, err.Error())
-			}
-			r.values = append(r.values, x)
-		}
+		out[i] = checkRow(v, func(name string) any { return m[name] }, now, fail)
 		for name := range m {
 			known := func(c Column) bool { return c.Name == name }
 			if name != "event_time" && !slices.ContainsFunc(v.Entity.Keys, known) && !slices.ContainsFunc(v.Features, known) {
 				fail(short(name), "is no column of view "+v.Name)
 			}
 		}
-		r.key = encodeKey(r.keys)
 	}
 	return out, waybill.InvalidFields(bad)
+}
+
+// maxViolations is how many violations one answer names.
+const maxViolations = 20
+
+// checkRow types one row.
+func checkRow(v *View, get func(name string) any, now time.Time, fail func(field, remedy string)) row {
+	var r row
+	event, err := toTime(get("event_time"))
+	switch {
+	case err != nil:
+		fail("event_time", err.Error())
+	case event.After(now.Add(futureTolerance)):
+		fail("event_time", "lies in the future ("+event.Format(time.RFC3339)+"); at most five minutes are tolerated")
+	}
+	r.event, r.knowledge = event.UnixMicro(), now.UnixMicro()
+	r.keys, r.values = make([]any, 0, len(v.Entity.Keys)), make([]any, 0, len(v.Features))
+	for _, k := range v.Entity.Keys {
+		k.Required = true
+		x, err := typed(k, get(k.Name))
+		if err != nil {
+			fail(k.Name, err.Error())
+		}
+		r.keys = append(r.keys, x)
+	}
+	for _, f := range v.Features {
+		x, err := typed(f, get(f.Name))
+		if err != nil {
+			fail(f.Name, err.Error())
+		}
+		r.values = append(r.values, x)
+	}
+	r.key = encodeKey(r.keys)
+	return r
 }
 
 // commits reads the rows of the commits after, up to and including upTo. Every commit's digest is checked.
@@ -177,20 +209,40 @@ func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo i
 	if err != nil {
 		return nil, fmt.Errorf("select commits: %w", err)
 	}
-	var out []row
-	var seq int64
-	var want string
-	var inline []byte
-	_, err = pgx.ForEachRow(rows, []any{&seq, &want, &inline}, func() error {
-		if sum := sha256.Sum256(inline); "sha256:"+hex.EncodeToString(sum[:]) != want {
-			return waybill.Errorf(waybill.Corrupt, "commit %d of %s does not match its digest", seq, key.ref)
-		}
-		more, err := decodeRows(v, seq, inline)
-		out = append(out, more...)
-		return err
+	type stored struct {
+		seq    int64
+		digest string
+		inline []byte
+		object string
+		at     time.Time
+	}
+	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c stored, err error) {
+		return c, r.Scan(&c.seq, &c.digest, &c.inline, &c.object, &c.at)
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read commits of %s", key.ref), err)
+		return nil, fmt.Errorf("read commits of %s: %w", key.ref, err)
+	}
+	var out []row
+	for _, c := range list {
+		data := c.inline
+		if c.object != "" {
+			if data, err = s.object(ctx, c.object); err != nil {
+				return nil, fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
+			}
+		}
+		if sum := sha256.Sum256(data); "sha256:"+hex.EncodeToString(sum[:]) != c.digest {
+			return nil, waybill.Errorf(waybill.Corrupt, "commit %d of %s does not match its digest; restore its bytes", c.seq, key.ref)
+		}
+		var more []row
+		if c.object != "" {
+			more, err = readCommitFile(v, c.seq, c.at.UnixMicro(), data)
+		} else {
+			more, err = decodeRows(v, c.seq, data)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
+		}
+		out = append(out, more...)
 	}
 	return out, nil
 }

@@ -109,12 +109,46 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 	return p, nil
 }
 
-// Reader compiles a service version; version 0 is the latest.
+// cachedReader is a compiled service and when its version was last found to be the one asked for.
+type cachedReader struct {
+	reader  *Reader
+	checked time.Time
+}
+
+// latestFor is how long "the latest version" may be answered from memory.
+const latestFor = time.Second
+
+// Reader returns a compiled service version; version 0 is the latest, as of at most a second ago. Compiled versions are
+// kept: they never change.
 func (s *Store) Reader(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef) (*Reader, error) {
+	key := viewKey{tenant, ref}
+	now := s.clock()
+	if c, ok := s.readers.Load(key); ok {
+		if c := c.(cachedReader); ref.Version != 0 || now.Sub(c.checked) < latestFor {
+			return c.reader, nil
+		}
+	}
 	sv, err := s.service(ctx, s.pool, tenant, ref)
 	if err != nil {
 		return nil, err
 	}
+	exact := viewKey{tenant, waybill.VersionRef{Name: sv.Name, Version: sv.Version}}
+	c, ok := s.readers.Load(exact)
+	if !ok {
+		r, err := s.compile(ctx, tenant, sv)
+		if err != nil {
+			return nil, err
+		}
+		c = cachedReader{reader: r}
+		s.readers.Store(exact, c)
+	}
+	if ref.Version == 0 {
+		s.readers.Store(key, cachedReader{c.(cachedReader).reader, now})
+	}
+	return c.(cachedReader).reader, nil
+}
+
+func (s *Store) compile(ctx context.Context, tenant waybill.Tenant, sv storedService) (*Reader, error) {
 	p, err := compileService(sv.Service, func(ref waybill.VersionRef) (*View, error) {
 		v, err := s.view(ctx, s.pool, tenant, ref)
 		return &v.View, err
@@ -130,7 +164,8 @@ func (s *Store) Reader(ctx context.Context, tenant waybill.Tenant, ref waybill.V
 		}
 		r.online = append(r.online, o)
 	}
-	return r, s.Refresh(ctx)
+	s.follow(ctx)
+	return r, nil
 }
 
 // Version is the service version that is read.

@@ -16,6 +16,7 @@ import (
 
 	"waybill"
 	"waybill/audit"
+	"waybill/internal/bucket"
 	"waybill/internal/pg"
 	"waybill/lineage"
 )
@@ -30,12 +31,14 @@ type Config struct {
 // Store publishes definitions, takes commits in and serves online rows from memory.
 type Store struct {
 	pool   *pgxpool.Pool
+	bucket *bucket.Bucket
 	clock  waybill.Clock
 	logger *slog.Logger
 	poll   time.Duration
 
-	apply sync.Mutex // held while commits are applied to memory, in order
-	views sync.Map   // viewKey → *online
+	apply   sync.Mutex // held while commits are applied to memory, in order
+	views   sync.Map   // viewKey → *online
+	readers sync.Map   // viewKey of a service → cachedReader; version 0 is "the latest"
 }
 
 type viewKey struct {
@@ -74,8 +77,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 )
 
 // Open loads the winners of every view into memory. Call Run to follow the log.
-func Open(ctx context.Context, pool *pgxpool.Pool, c Config) (*Store, error) {
-	s := &Store{pool: pool, clock: c.Clock, logger: c.Logger, poll: c.Poll}
+func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*Store, error) {
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
@@ -85,7 +88,9 @@ func Open(ctx context.Context, pool *pgxpool.Pool, c Config) (*Store, error) {
 	if s.poll == 0 {
 		s.poll = time.Second
 	}
-	if err := s.Refresh(ctx); err != nil {
+	if err := s.Refresh(ctx); waybill.CodeOf(err) == waybill.Corrupt {
+		s.logger.ErrorContext(ctx, "a view cannot be read, the others are served", "error", err)
+	} else if err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -94,11 +99,16 @@ func Open(ctx context.Context, pool *pgxpool.Pool, c Config) (*Store, error) {
 // Run follows the log until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	return pg.Listen(ctx, s.pool, "features", s.poll, func(ctx context.Context) error {
-		if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
-			s.logger.WarnContext(ctx, "feature log not followed, rows age", "error", err)
-		}
+		s.follow(ctx)
 		return nil
 	})
+}
+
+// follow refreshes and logs what could not be: the rows in memory go on being served with their true ages.
+func (s *Store) follow(ctx context.Context) {
+	if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+		s.logger.WarnContext(ctx, "feature log not followed, rows age", "error", err)
+	}
 }
 
 // Refresh applies every commit that memory lacks.
@@ -119,19 +129,19 @@ func (s *Store) Refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read logs: %w", err)
 	}
+	var errs []error // a view that cannot be read does not keep the others from being followed
 	for _, e := range ends {
 		key := viewKey{e.Tenant, waybill.VersionRef{Name: e.View, Version: e.Version}}
 		o, err := s.online(ctx, key)
 		if err != nil {
-			return err
+			errs = append(errs, err)
+			continue
 		}
 		if o.seq.Load() < e.Seq {
-			if err := s.catchUp(ctx, key, o, e.Seq); err != nil {
-				return err
-			}
+			errs = append(errs, s.catchUp(ctx, key, o, e.Seq))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
@@ -158,7 +168,7 @@ func (s *Store) catchUp(ctx context.Context, key viewKey, o *online, seq int64) 
 	}
 	o.mu.Lock()
 	for i := range rows {
-		if was := o.rows[rows[i].key]; was == nil || rows[i].after(was) {
+		if was := o.rows[rows[i].key]; was == nil || !was.after(&rows[i]) { // a tie within a commit: the last row wins, as in the join
 			o.rows[rows[i].key] = &rows[i]
 		}
 	}
@@ -236,7 +246,13 @@ func (s *Store) Apply(ctx context.Context, actor waybill.Actor, d Definitions, r
 	if err != nil {
 		return nil, err
 	}
-	return out, s.Refresh(ctx)
+	s.follow(ctx)
+	for _, c := range out {
+		if c.Kind == "service" {
+			s.readers.Delete(viewKey{actor.Tenant, waybill.VersionRef{Name: c.Ref.Name}})
+		}
+	}
+	return out, nil
 }
 
 func (s *Store) publish(ctx context.Context, tx pgx.Tx, actor waybill.Actor, d Definitions, reason string) ([]Change, error) {

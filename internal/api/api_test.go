@@ -63,8 +63,9 @@ func setup(t *testing.T) *hub {
 		check[int64](t)(acc.BindRole(ctx, a, a.ID, "serving"))
 		check[int64](t)(acc.BindRole(ctx, a, a.ID, "auditor"))
 	}
-	features := check[*featurestore.Store](t)(featurestore.Open(ctx, pool, featurestore.Config{}))
-	models := check[*registry.Store](t)(registry.Open(ctx, pool, pgtest.TestBucket(t), registry.Config{}))
+	objects := pgtest.TestBucket(t)
+	features := check[*featurestore.Store](t)(featurestore.Open(ctx, pool, objects, featurestore.Config{}))
+	models := check[*registry.Store](t)(registry.Open(ctx, pool, objects, registry.Config{}))
 	signer, verifier, err := audit.GenerateKey("test.example/log/1")
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,194 @@
+package featurestore
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"waybill"
+)
+
+// Where files lie in the bucket; each under its SHA-256.
+const (
+	commitPrefix = "featurestore/commits"
+	spinePrefix  = "featurestore/spines"
+	setPrefix    = "featurestore/trainingsets"
+)
+
+// IngestRequest is a file for one view version.
+type IngestRequest struct {
+	View    waybill.VersionRef // version 0 is the latest
+	BatchID string             // the same id is accepted once per view version
+	Format  string             // CSV or Parquet
+	Columns map[string]string  // file column → view column, for those that are named differently
+	Body    io.Reader          // at most MaxFileBytes with MaxFileRows rows
+}
+
+// Ingest validates a file and appends it to the view's log as one commit: all of its rows or none. The columns are the
+// view's join keys, features and event_time; a feature without a column is null. What is wrong is named by line. A batch
+// id that was accepted before returns the first commit and writes nothing. The rows lie in the bucket as Parquet.
+func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestRequest) (Commit, error) {
+	v, err := s.view(ctx, s.pool, actor.Tenant, req.View)
+	if err != nil {
+		return Commit{}, err
+	}
+	ref := waybill.VersionRef{Name: v.Name, Version: v.Version}
+	if req.BatchID == "" || len(req.BatchID) > 128 {
+		return Commit{}, waybill.InvalidField("batch_id", "must have 1 to 128 bytes; it makes the ingest safe to repeat")
+	}
+	if c, err := s.batch(ctx, actor.Tenant, ref, req.BatchID); err == nil || waybill.CodeOf(err) != waybill.NotFound {
+		return c, err
+	}
+	data, err := readFile(req.Body)
+	if err != nil {
+		return Commit{}, err
+	}
+	t, err := readTable(req.Format, data)
+	if err != nil {
+		return Commit{}, err
+	}
+	if err := rename(t, req.Columns); err != nil {
+		return Commit{}, err
+	}
+	now := s.clock()
+	rows, err := checkTable(&v.View, t, now)
+	if err != nil {
+		return Commit{}, err
+	}
+	out, err := writeCommitFile(&v.View, rows)
+	if err != nil {
+		return Commit{}, err
+	}
+	o, err := s.bucket.PutContent(ctx, commitPrefix, bytes.NewReader(out))
+	if err != nil {
+		return Commit{}, err
+	}
+	// From here on a failure leaves an object that no commit names; it is harmless, and the same file finds it again.
+	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(o.SHA256[:]), now, rows, nil, o.Key)
+}
+
+func rename(t *table, columns map[string]string) error {
+	for from, to := range columns {
+		i := t.column(from)
+		if i < 0 {
+			return waybill.InvalidField("columns."+short(from), "is no column of the file; it has "+strings.Join(t.names, ", "))
+		}
+		t.names[i] = to
+	}
+	return nil
+}
+
+// checkTable types a file's rows by the view.
+func checkTable(v *View, t *table, now time.Time) ([]row, error) {
+	place := map[string]int{}
+	for i, n := range t.names {
+		known := func(c Column) bool { return c.Name == n }
+		if n != "event_time" && !slices.ContainsFunc(v.Entity.Keys, known) && !slices.ContainsFunc(v.Features, known) {
+			return nil, waybill.InvalidField("column "+short(n), "is no column of view "+v.Name+"; leave it out or map it")
+		}
+		if _, twice := place[n]; twice {
+			return nil, waybill.InvalidField("column "+short(n), "is there twice")
+		}
+		place[n] = i
+	}
+	for _, k := range v.Entity.Keys {
+		if _, ok := place[k.Name]; !ok {
+			return nil, waybill.InvalidField("column "+k.Name, "is missing; it is a join key of view "+v.Name)
+		}
+	}
+	if _, ok := place["event_time"]; !ok {
+		return nil, waybill.InvalidField("column event_time", "is missing; it says when each row was true")
+	}
+	var bad []waybill.Violation
+	rows := make([]row, t.rows)
+	for i := range rows {
+		rows[i] = checkRow(v, func(name string) any {
+			if c, ok := place[name]; ok {
+				return t.cell(i, c)
+			}
+			return nil
+		}, now, func(field, remedy string) {
+			if len(bad) < maxViolations {
+				bad = append(bad, waybill.Violation{Field: t.line(i) + ", " + field, Remedy: remedy})
+			}
+		})
+		if len(bad) == maxViolations {
+			break
+		}
+	}
+	return rows, waybill.InvalidFields(bad)
+}
+
+// commitColumns are the columns of a commit's file.
+func commitColumns(v *View) []Column {
+	return slices.Concat(v.Entity.Keys, v.Features, []Column{{Name: "event_time", Type: Timestamp}})
+}
+
+// writeCommitFile writes rows as Parquet: join keys, features, event_time. The knowledge time is the commit's own.
+func writeCommitFile(v *View, rows []row) ([]byte, error) {
+	keys, features := len(v.Entity.Keys), len(v.Features)
+	return writeParquet(commitColumns(v), len(rows), func(i, c int) any {
+		switch {
+		case c < keys:
+			return rows[i].keys[c]
+		case c < keys+features:
+			return rows[i].values[c-keys]
+		}
+		return time.UnixMicro(rows[i].event).UTC()
+	})
+}
+
+// readCommitFile reads what writeCommitFile wrote, as commit seq of time at (µs).
+func readCommitFile(v *View, seq, at int64, data []byte) ([]row, error) {
+	t, err := readParquet(data)
+	if err != nil {
+		return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's file cannot be read")
+	}
+	cols := commitColumns(v)
+	places := make([]int, len(cols))
+	for i, c := range cols {
+		if places[i] = t.column(c.Name); places[i] < 0 {
+			return nil, waybill.Errorf(waybill.Corrupt, "a commit's file lacks the column %s", c.Name)
+		}
+	}
+	keys, features := len(v.Entity.Keys), len(v.Features)
+	rows := make([]row, t.rows)
+	for i := range rows {
+		vals := make([]any, len(cols))
+		for c := range cols {
+			x := t.cell(i, places[c])
+			if x == nil {
+				continue
+			}
+			if vals[c], err = convert(cols[c].Type, x); err != nil {
+				return nil, waybill.Errorf(waybill.Corrupt, "the stored value of %s %s", cols[c].Name, err)
+			}
+		}
+		event, ok := vals[len(cols)-1].(time.Time)
+		if !ok {
+			return nil, waybill.Errorf(waybill.Corrupt, "a commit's file has a row without event_time")
+		}
+		rows[i] = row{key: encodeKey(vals[:keys]), event: event.UnixMicro(), knowledge: at, seq: seq, keys: vals[:keys], values: vals[keys : keys+features]}
+	}
+	return rows, nil
+}
+
+// object reads a file of the bucket whose name ends in its SHA-256.
+func (s *Store) object(ctx context.Context, key string) ([]byte, error) {
+	raw, err := hex.DecodeString(path.Base(key))
+	if err != nil || len(raw) != sha256.Size {
+		return nil, waybill.Errorf(waybill.Corrupt, "the object %s does not end in a digest", key)
+	}
+	data, err := s.bucket.GetVerified(ctx, key, [32]byte(raw), MaxFileBytes)
+	if err != nil {
+		return nil, fmt.Errorf("read object: %w", err)
+	}
+	return data, nil
+}
