@@ -89,8 +89,8 @@ func (x *GetReportRequest) GetTo() *timestamppb.Timestamp {
 type FeatureDrift struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Feature           string                 `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
-	Edges             []float64              `protobuf:"fixed64,2,rep,packed,name=edges,proto3" json:"edges,omitempty"`        // k+1 bin edges; the outer bins are open
-	Reference         []int64                `protobuf:"varint,3,rep,packed,name=reference,proto3" json:"reference,omitempty"` // counts per bin
+	Edges             []float64              `protobuf:"fixed64,2,rep,packed,name=edges,proto3" json:"edges,omitempty"`        // cut points: bin i holds values from edge i-1 up to, not including, edge i; the outer bins are open
+	Reference         []int64                `protobuf:"varint,3,rep,packed,name=reference,proto3" json:"reference,omitempty"` // counts per bin, one more than edges
 	Production        []int64                `protobuf:"varint,4,rep,packed,name=production,proto3" json:"production,omitempty"`
 	ReferenceMissing  int64                  `protobuf:"varint,5,opt,name=reference_missing,json=referenceMissing,proto3" json:"reference_missing,omitempty"`
 	ProductionMissing int64                  `protobuf:"varint,6,opt,name=production_missing,json=productionMissing,proto3" json:"production_missing,omitempty"`

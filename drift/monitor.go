@@ -1,0 +1,488 @@
+package drift
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"waybill"
+	"waybill/audit"
+	"waybill/internal/pg"
+	"waybill/lineage"
+)
+
+// FeatureReport compares one feature. Bin i holds the values from Edges[i−1] up to, not including, Edges[i]; the outer
+// bins are open.
+type FeatureReport struct {
+	Feature           string
+	Edges             []float64
+	Reference         []int64
+	Production        []int64
+	ReferenceMissing  int64
+	ProductionMissing int64
+	Statistics        Statistics
+	sums              []float64
+}
+
+// Report compares what an endpoint saw in a window with what its model was trained on.
+type Report struct {
+	Endpoint string
+	Model    waybill.VersionRef
+	Digest   string // of the training set
+	Features []FeatureReport
+	From, To time.Time // whole hours
+}
+
+// Monitor is a watch with a limit.
+type Monitor struct {
+	Name      string
+	Endpoint  string
+	Feature   string // "*" for all
+	Statistic string // psi, kl, js, ks or wasserstein
+	Limit     float64
+	MinSample int64
+	Window    time.Duration
+	Author    string
+}
+
+// State is what a monitor found of one feature.
+type State string
+
+// The states of a verdict.
+const (
+	OK           State = "ok"
+	Drift        State = "drift"
+	Insufficient State = "insufficient" // fewer values than the monitor's least sample
+	NoReference  State = "no_reference" // the model names no training set, or the feature is not in it
+)
+
+// Verdict is the result for one feature.
+type Verdict struct {
+	Feature string
+	State   State
+	Value   float64
+	Limit   float64
+	Sample  int64
+}
+
+// Incident is one cause with what it may have reached.
+type Incident struct {
+	ID         waybill.ID
+	Monitor    string
+	Endpoint   string
+	Model      waybill.VersionRef
+	Features   []string
+	Affected   []string // lineage nodes
+	Title      string
+	State      string // open or resolved
+	OpenedAt   time.Time
+	ResolvedAt time.Time // zero while open
+	ResolvedBy string
+	Reason     string
+}
+
+// Page asks for a part of a list.
+type Page struct {
+	Size  int    // 0 is 100; at most 1,000
+	Token string // what the page before returned; "" for the first
+}
+
+func (p Page) check() (int, error) {
+	if p.Size < 0 || p.Size > 1000 {
+		return 0, waybill.InvalidField("page_size", "must lie in 0 to 1,000; 0 means 100")
+	}
+	if p.Size == 0 {
+		return 100, nil
+	}
+	return p.Size, nil
+}
+
+const (
+	maxMonitors = 1000 // per tenant
+	maxWindow   = 90 * 24 * time.Hour
+	maxAffected = 200
+
+	selectModel pg.SQL = `
+SELECT model, version FROM drift.profile WHERE tenant = $1 AND endpoint = $2 AND hour >= $3 AND hour < $4 ORDER BY hour DESC, version DESC LIMIT 1`
+	selectProfile pg.SQL = `
+SELECT feature, training_set, counts, sums, missing FROM drift.profile
+WHERE tenant = $1 AND endpoint = $2 AND hour >= $3 AND hour < $4 AND model = $5 AND version = $6 ORDER BY hour, feature`
+	countMonitors pg.SQL = `SELECT count(*) FROM drift.monitor WHERE tenant = $1 AND name <> $2`
+	putMonitor    pg.SQL = `
+INSERT INTO drift.monitor (tenant, name, endpoint, feature, statistic, max_value, min_sample, window_seconds, author, changed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+ON CONFLICT (tenant, name) DO UPDATE SET endpoint = $3, feature = $4, statistic = $5, max_value = $6, min_sample = $7, window_seconds = $8, author = $9, changed_at = $10`
+	selectMonitor pg.SQL = `
+SELECT name, endpoint, feature, statistic, max_value, min_sample, window_seconds, author FROM drift.monitor WHERE tenant = $1 AND name = $2`
+	selectMonitors pg.SQL = `
+SELECT name, endpoint, feature, statistic, max_value, min_sample, window_seconds, author FROM drift.monitor WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3`
+	selectAllMonitors pg.SQL = `SELECT tenant, name FROM drift.monitor ORDER BY tenant, name LIMIT 10000`
+	insertVerdict     pg.SQL = `
+INSERT INTO drift.verdict (tenant, run, feature, monitor, model, version, training_set, from_time, to_time, statistic, value, max_value, state, counts, sums, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
+	insertIncident pg.SQL = `
+INSERT INTO drift.incident (id, tenant, monitor, endpoint, model, version, features, affected, title, state, opened_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open', $10)
+ON CONFLICT (tenant, monitor, model, version) WHERE state = 'open' DO NOTHING`
+	mergeIncident pg.SQL = `
+UPDATE drift.incident SET features = (SELECT array_agg(DISTINCT f ORDER BY f) FROM unnest(features || $5::text[]) AS f)
+WHERE tenant = $1 AND monitor = $2 AND model = $3 AND version = $4 AND state = 'open' RETURNING id`
+	selectIncidents pg.SQL = `
+SELECT id, monitor, endpoint, model, version, features, affected, title, state, opened_at, resolved_at, resolved_by, reason FROM drift.incident
+WHERE tenant = $1 AND ($2 = '' OR state = $2) AND (opened_at, id) < ($3, $4) ORDER BY opened_at DESC, id DESC LIMIT $5`
+	resolveIncident pg.SQL = `
+UPDATE drift.incident SET state = 'resolved', resolved_at = $3, resolved_by = $4, reason = $5 WHERE tenant = $1 AND id = $2 AND state = 'open'
+RETURNING id, monitor, endpoint, model, version, features, affected, title, state, opened_at, resolved_at, resolved_by, reason`
+)
+
+// Report compares the window (whole hours that touch from to to) of the model that an endpoint used last in it. Features
+// are sorted by PSI, highest first. NotFound when no decision of a model with a training set was counted.
+func (s *Store) Report(ctx context.Context, tenant waybill.Tenant, endpoint string, from, to time.Time) (Report, error) {
+	if !from.Before(to) || to.Sub(from) > maxWindow {
+		return Report{}, waybill.InvalidField("from", "must lie before to, by at most 90 days")
+	}
+	r := Report{Endpoint: endpoint, From: from.UTC().Truncate(time.Hour), To: to.UTC()}
+	err := s.pool.QueryRow(ctx, string(selectModel), tenant, endpoint, r.From, r.To).Scan(&r.Model.Name, &r.Model.Version)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, waybill.Errorf(waybill.NotFound, "no decision at %s was counted from %s to %s: the endpoint decided nothing, rules answered, or its model names no training set", endpoint, r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
+	}
+	if err != nil {
+		return r, fmt.Errorf("select model: %w", err)
+	}
+	rows, err := s.pool.Query(ctx, string(selectProfile), tenant, endpoint, r.From, r.To, r.Model.Name, r.Model.Version)
+	if err != nil {
+		return r, fmt.Errorf("select profile: %w", err)
+	}
+	seen := map[string]*counted{}
+	var name string
+	var c counted
+	_, err = pgx.ForEachRow(rows, []any{&name, &r.Digest, &c.counts, &c.sums, &c.missing}, func() error {
+		sum := seen[name]
+		if sum == nil {
+			sum = &counted{counts: make([]int64, len(c.counts)), sums: make([]float64, len(c.counts))}
+			seen[name] = sum
+		}
+		if len(sum.counts) != len(c.counts) || len(c.sums) != len(c.counts) {
+			return waybill.Errorf(waybill.Corrupt, "the profile of %s has %d and %d bins", name, len(sum.counts), len(c.counts))
+		}
+		for i := range c.counts {
+			sum.counts[i] += c.counts[i]
+			sum.sums[i] += c.sums[i]
+		}
+		sum.missing += c.missing
+		return nil
+	})
+	if err != nil {
+		return r, fmt.Errorf("read profile: %w", err)
+	}
+	var raw []byte
+	if err := s.pool.QueryRow(ctx, string(selectReference), tenant, r.Digest).Scan(&raw); err != nil {
+		return r, fmt.Errorf("select reference: %w", err)
+	}
+	var features []feature
+	if err := json.Unmarshal(raw, &features); err != nil {
+		return r, waybill.Wrap(waybill.Corrupt, err, "the reference cannot be read")
+	}
+	for _, f := range features {
+		if c := seen[f.Name]; c != nil {
+			r.Features = append(r.Features, FeatureReport{Feature: f.Name, Edges: f.Cuts, Reference: f.Counts, Production: c.counts, ReferenceMissing: f.Missing,
+				ProductionMissing: c.missing, Statistics: compare(f, c.counts, c.sums), sums: c.sums})
+		}
+	}
+	slices.SortStableFunc(r.Features, func(a, b FeatureReport) int {
+		switch {
+		case a.Statistics.PSI > b.Statistics.PSI:
+			return -1
+		case a.Statistics.PSI < b.Statistics.PSI:
+			return 1
+		}
+		return 0
+	})
+	return r, nil
+}
+
+func (m Monitor) check() error {
+	var bad []waybill.Violation
+	fail := func(field, remedy string) { bad = append(bad, waybill.Violation{Field: field, Remedy: remedy}) }
+	if waybill.CheckName("name", m.Name) != nil {
+		fail("name", "must be a lower-case name")
+	}
+	if waybill.CheckName("endpoint", m.Endpoint) != nil {
+		fail("endpoint", "must name an endpoint")
+	}
+	if m.Feature != "*" && waybill.CheckName("feature", m.Feature) != nil {
+		fail("feature", "must name a feature, or be * for all")
+	}
+	if !slices.Contains([]string{"psi", "kl", "js", "ks", "wasserstein"}, m.Statistic) {
+		fail("statistic", "must be psi, kl, js, ks or wasserstein")
+	}
+	if !(m.Limit > 0) || math.IsInf(m.Limit, 0) {
+		fail("limit", "must be a positive number")
+	}
+	if m.MinSample < 1 {
+		fail("min_sample", "must be at least 1")
+	}
+	if m.Window < time.Hour || m.Window > maxWindow {
+		fail("window_seconds", "must lie in 3,600 (an hour) to 7,776,000 (90 days)")
+	}
+	return waybill.InvalidFields(bad)
+}
+
+// PutMonitor creates a monitor or changes the one of that name.
+func (s *Store) PutMonitor(ctx context.Context, actor waybill.Actor, m Monitor) (Monitor, error) {
+	if err := m.check(); err != nil {
+		return m, err
+	}
+	m.Author = actor.ID
+	now := s.clock()
+	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		var n int
+		if err := tx.QueryRow(ctx, string(countMonitors), actor.Tenant, m.Name).Scan(&n); err != nil {
+			return fmt.Errorf("count monitors: %w", err)
+		}
+		if n >= maxMonitors {
+			return waybill.Errorf(waybill.TooLarge, "the tenant has %d monitors; at most %d", n, maxMonitors)
+		}
+		if _, err := tx.Exec(ctx, string(putMonitor), actor.Tenant, m.Name, m.Endpoint, m.Feature, m.Statistic, m.Limit, m.MinSample, int64(m.Window/time.Second), m.Author, now); err != nil {
+			return fmt.Errorf("put monitor: %w", err)
+		}
+		return audit.Enqueue(ctx, tx, audit.Event{Type: "monitor.change", Tenant: actor.Tenant, Actor: actor.ID, At: now, Subject: "monitor:" + m.Name,
+			Detail: map[string]any{"endpoint": m.Endpoint, "feature": m.Feature, "statistic": m.Statistic, "limit": m.Limit, "min_sample": m.MinSample, "window_seconds": int64(m.Window / time.Second)}})
+	})
+	return m, err
+}
+
+func scanMonitor(r pgx.CollectableRow) (m Monitor, err error) {
+	var seconds int64
+	err = r.Scan(&m.Name, &m.Endpoint, &m.Feature, &m.Statistic, &m.Limit, &m.MinSample, &seconds, &m.Author)
+	m.Window = time.Duration(seconds) * time.Second
+	return m, err
+}
+
+// Monitors lists monitors by name, and returns the token of the next page ("" at the end).
+func (s *Store) Monitors(ctx context.Context, tenant waybill.Tenant, p Page) ([]Monitor, string, error) {
+	n, err := p.check()
+	if err != nil {
+		return nil, "", err
+	}
+	rows, err := s.pool.Query(ctx, string(selectMonitors), tenant, p.Token, n+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("select monitors: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanMonitor)
+	if err != nil {
+		return nil, "", fmt.Errorf("read monitors: %w", err)
+	}
+	if len(list) > n {
+		return list[:n], list[n-1].Name, nil
+	}
+	return list, "", nil
+}
+
+// RunMonitor evaluates a monitor over the window that ends now. Verdicts are kept with what they were computed from. When
+// a feature drifts, an incident is opened, or the open one of the same monitor and model gains the feature; its id is
+// returned. What was observed a moment ago may not be counted yet: see Flush.
+func (s *Store) RunMonitor(ctx context.Context, tenant waybill.Tenant, name string) ([]Verdict, string, error) {
+	rows, err := s.pool.Query(ctx, string(selectMonitor), tenant, name)
+	if err != nil {
+		return nil, "", fmt.Errorf("select monitor: %w", err)
+	}
+	m, err := pgx.CollectExactlyOneRow(rows, scanMonitor)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, "", waybill.Errorf(waybill.NotFound, "there is no monitor %s", name)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read monitor: %w", err)
+	}
+	now := s.clock()
+	report, err := s.Report(ctx, tenant, m.Endpoint, now.Add(-m.Window), now)
+	if waybill.CodeOf(err) == waybill.NotFound {
+		return []Verdict{{Feature: m.Feature, State: Insufficient, Limit: m.Limit}}, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	var verdicts []Verdict
+	var drifted []string
+	b, run := &pgx.Batch{}, waybill.NewID(now)
+	for _, f := range report.Features {
+		if m.Feature != "*" && m.Feature != f.Feature {
+			continue
+		}
+		v := Verdict{Feature: f.Feature, State: OK, Value: f.Statistics.of(m.Statistic), Limit: m.Limit, Sample: total(f.Production)}
+		switch {
+		case total(f.Reference) == 0:
+			v.State = NoReference
+		case v.Sample < m.MinSample:
+			v.State = Insufficient
+		case v.Value > m.Limit:
+			v.State = Drift
+			drifted = append(drifted, f.Feature)
+		}
+		verdicts = append(verdicts, v)
+		b.Queue(string(insertVerdict), tenant, run, f.Feature, m.Name, report.Model.Name, report.Model.Version, report.Digest, report.From, report.To, m.Statistic, v.Value, m.Limit,
+			string(v.State), f.Production, f.sums, now)
+	}
+	if len(verdicts) == 0 {
+		return []Verdict{{Feature: m.Feature, State: NoReference, Limit: m.Limit}}, "", nil
+	}
+	affected, err := s.affected(ctx, tenant, report.Model)
+	if err != nil {
+		return nil, "", err
+	}
+	id := ""
+	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return fmt.Errorf("insert verdicts: %w", err)
+		}
+		if len(drifted) == 0 {
+			return nil
+		}
+		id, err = s.open(ctx, tx, tenant, m, report, drifted, affected, now)
+		return err
+	})
+	return verdicts, id, err
+}
+
+// open makes an incident or adds to the open one.
+func (s *Store) open(ctx context.Context, tx pgx.Tx, tenant waybill.Tenant, m Monitor, r Report, drifted, affected []string, now time.Time) (string, error) {
+	id := waybill.NewID(now)
+	title := fmt.Sprintf("%s at %s is not what %s was trained on (%s above %g)", strings.Join(drifted, ", "), m.Endpoint, r.Model, m.Statistic, m.Limit)
+	if len(title) > 300 {
+		title = title[:300]
+	}
+	tag, err := tx.Exec(ctx, string(insertIncident), id, tenant, m.Name, m.Endpoint, r.Model.Name, r.Model.Version, drifted, affected, strings.ToValidUTF8(title, ""), now)
+	if err != nil {
+		return "", fmt.Errorf("insert incident: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		if err := tx.QueryRow(ctx, string(mergeIncident), tenant, m.Name, r.Model.Name, r.Model.Version, drifted).Scan(&id); err != nil {
+			return "", fmt.Errorf("merge incident: %w", err)
+		}
+		return id.String(), nil
+	}
+	return id.String(), audit.Enqueue(ctx, tx, audit.Event{Type: "incident", Tenant: tenant, Actor: "monitor", At: now, Subject: string(lineage.ModelNode(r.Model)),
+		Detail: map[string]any{"op": "open", "incident": id.String(), "monitor": m.Name, "endpoint": m.Endpoint, "features": drifted}})
+}
+
+// affected lists what a model was made from and what was made from it.
+func (s *Store) affected(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) ([]string, error) {
+	out := []string{}
+	for _, walk := range []func(context.Context, waybill.Tenant, lineage.Node, lineage.Options) (lineage.Subgraph, error){s.graph.Upstream, s.graph.Downstream} {
+		g, err := walk(ctx, tenant, lineage.ModelNode(model), lineage.Options{Limit: maxAffected})
+		if waybill.CodeOf(err) == waybill.NotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range g.Nodes {
+			if len(out) < maxAffected && !slices.Contains(out, string(n.Node)) {
+				out = append(out, string(n.Node))
+			}
+		}
+	}
+	return out, nil
+}
+
+// RunAll evaluates every monitor of every tenant. One that fails does not keep the others from running.
+func (s *Store) RunAll(ctx context.Context) error {
+	rows, err := s.pool.Query(ctx, string(selectAllMonitors))
+	if err != nil {
+		return fmt.Errorf("select monitors: %w", err)
+	}
+	type key struct {
+		Tenant waybill.Tenant
+		Name   string
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[key])
+	if err != nil {
+		return fmt.Errorf("read monitors: %w", err)
+	}
+	var errs []error
+	for _, k := range all {
+		if _, _, err := s.RunMonitor(ctx, k.Tenant, k.Name); err != nil {
+			errs = append(errs, fmt.Errorf("run monitor %s: %w", k.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func scanIncident(r pgx.CollectableRow) (i Incident, err error) {
+	var resolved *time.Time
+	err = r.Scan(&i.ID, &i.Monitor, &i.Endpoint, &i.Model.Name, &i.Model.Version, &i.Features, &i.Affected, &i.Title, &i.State, &i.OpenedAt, &resolved, &i.ResolvedBy, &i.Reason)
+	i.OpenedAt = i.OpenedAt.UTC()
+	if resolved != nil {
+		i.ResolvedAt = resolved.UTC()
+	}
+	return i, err
+}
+
+// Incidents lists incidents, newest first, optionally of one state ("open" or "resolved"), and returns the token of the
+// next page ("" at the end).
+func (s *Store) Incidents(ctx context.Context, tenant waybill.Tenant, state string, p Page) ([]Incident, string, error) {
+	n, err := p.check()
+	if err != nil {
+		return nil, "", err
+	}
+	if state != "" && state != "open" && state != "resolved" {
+		return nil, "", waybill.InvalidField("state", "must be open, resolved or empty for both")
+	}
+	before, id := time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), waybill.ID{}
+	if p.Token != "" {
+		micros, rest, found := strings.Cut(p.Token, "_")
+		us, err := strconv.ParseInt(micros, 10, 64)
+		if err == nil {
+			id, err = waybill.ParseID("page_token", rest)
+		}
+		if err != nil || !found {
+			return nil, "", waybill.InvalidField("page_token", "is not one that a list returned")
+		}
+		before = time.UnixMicro(us).UTC()
+	}
+	rows, err := s.pool.Query(ctx, string(selectIncidents), tenant, state, before, id, n+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("select incidents: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanIncident)
+	if err != nil {
+		return nil, "", fmt.Errorf("read incidents: %w", err)
+	}
+	if len(list) > n {
+		last := list[n-1]
+		return list[:n], strconv.FormatInt(last.OpenedAt.UnixMicro(), 10) + "_" + last.ID.String(), nil
+	}
+	return list, "", nil
+}
+
+// ResolveIncident closes an open incident with a reason. Errors: NotFound when there is no open one of that id.
+func (s *Store) ResolveIncident(ctx context.Context, actor waybill.Actor, id waybill.ID, reason string) (i Incident, err error) {
+	if reason == "" || len(reason) > 1024 {
+		return i, waybill.InvalidField("reason", "must say why in 1 to 1,024 bytes")
+	}
+	now := s.clock()
+	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, string(resolveIncident), actor.Tenant, id, now, actor.ID, reason)
+		if err != nil {
+			return fmt.Errorf("resolve incident: %w", err)
+		}
+		i, err = pgx.CollectExactlyOneRow(rows, scanIncident)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return waybill.Errorf(waybill.NotFound, "there is no open incident %s", id)
+		}
+		if err != nil {
+			return fmt.Errorf("read incident: %w", err)
+		}
+		return audit.Enqueue(ctx, tx, audit.Event{Type: "incident", Tenant: actor.Tenant, Actor: actor.ID, At: now, Subject: string(lineage.ModelNode(i.Model)),
+			Detail: map[string]any{"op": "resolve", "incident": id.String(), "reason": reason}})
+	})
+	return i, err
+}

@@ -1,0 +1,279 @@
+package drift_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"waybill"
+	"waybill/drift"
+	"waybill/internal/pgtest"
+	"waybill/lineage"
+)
+
+var (
+	ann   = waybill.Actor{ID: "ann", Tenant: "acme", Kind: waybill.Person}
+	model = waybill.VersionRef{Name: "late-risk", Version: 1}
+)
+
+// training is a training set in memory.
+type training struct{ columns map[string][]float64 }
+
+func (s training) TrainingSetOf(_ context.Context, _ waybill.Tenant, m waybill.VersionRef) (string, error) {
+	if m.Name == "rootless" {
+		return "", nil
+	}
+	return strings.Repeat("ab", 32), nil
+}
+
+func (s training) TrainingColumns(context.Context, waybill.Tenant, string) (names []string, columns [][]float64, err error) {
+	for n, c := range s.columns {
+		names, columns = append(names, n), append(columns, c)
+	}
+	return names, columns, nil
+}
+
+type bundle struct {
+	pool  *pgxpool.Pool
+	store *drift.Store
+	now   time.Time
+	rng   *rand.Rand
+	stop  func()
+}
+
+func setup(t testing.TB) *bundle {
+	t.Helper()
+	b := &bundle{pool: pgtest.DB(t), now: time.Date(2026, 4, 1, 12, 30, 0, 0, time.UTC), rng: rand.New(rand.NewPCG(5, 6))}
+	src := training{map[string][]float64{"queue": b.normal(5000, 0), "km": b.normal(5000, 10)}}
+	graph, err := lineage.Open(context.Background(), b.pool, lineage.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := b.pool.Begin(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []lineage.Edge{{From: "view:load@v1", To: lineage.ModelNode(model), Kind: lineage.Reads}, {From: lineage.ModelNode(model), To: "endpoint:route@v1", Kind: lineage.Serves}} {
+		if err := lineage.Record(context.Background(), tx, "acme", b.now, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if b.store, err = drift.Open(context.Background(), b.pool, graph, src, drift.Config{Clock: func() time.Time { return b.now }}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := b.store.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	b.stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+	})
+	t.Cleanup(b.stop)
+	return b
+}
+
+func (b *bundle) normal(n int, mean float64) []float64 {
+	out := make([]float64, n)
+	for i := range out {
+		out[i] = mean + b.rng.NormFloat64()
+	}
+	return out
+}
+
+// observe sends n decisions in small portions, so that the queue never fills.
+func (b *bundle) observe(t testing.TB, m waybill.VersionRef, n int, shift float64) {
+	t.Helper()
+	names := []string{"km", "queue", "unknown"}
+	for i := range n {
+		b.store.Observe("acme", "route", m, names, []float64{10 + b.rng.NormFloat64(), shift + b.rng.NormFloat64(), 1}, 0.5, b.now)
+		if i%1000 == 999 {
+			b.flush(t)
+		}
+	}
+	b.flush(t)
+}
+
+func (b *bundle) flush(t testing.TB) {
+	t.Helper()
+	if err := b.store.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bundle) run(t *testing.T, name string) (map[string]drift.Verdict, string) {
+	t.Helper()
+	vs, id, err := b.store.RunMonitor(context.Background(), "acme", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]drift.Verdict{}
+	for _, v := range vs {
+		out[v.Feature] = v
+	}
+	return out, id
+}
+
+// No shift, no alarm; a shift is one alarm about the feature that moved, one incident however often it is looked at, with
+// what it reaches; it is resolved once.
+func TestMonitor_FromQuietToIncident(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	for _, stat := range []string{"psi", "kl", "js", "ks", "wasserstein"} {
+		if _, err := b.store.PutMonitor(ctx, ann, drift.Monitor{Name: stat, Endpoint: "route", Feature: "*", Statistic: stat, Limit: 0.2, MinSample: 500, Window: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if vs, id := b.run(t, "psi"); vs["*"].State != drift.Insufficient || id != "" {
+		t.Fatalf("before any decision: %+v %q", vs, id)
+	}
+	b.observe(t, model, 100, 0)
+	if vs, _ := b.run(t, "psi"); vs["queue"].State != drift.Insufficient || vs["queue"].Sample != 100 {
+		t.Fatalf("100 decisions: %+v", vs)
+	}
+	b.observe(t, model, 3000, 0)
+	for _, stat := range []string{"psi", "kl", "js", "ks", "wasserstein"} {
+		if vs, id := b.run(t, stat); vs["queue"].State != drift.OK || vs["km"].State != drift.OK || id != "" || vs["queue"].Value > 0.1 {
+			t.Fatalf("no shift, %s: %+v %q", stat, vs, id)
+		}
+	}
+	b.now = b.now.Add(2 * time.Hour)
+	b.observe(t, model, 3000, 1.5)
+	for _, stat := range []string{"psi", "kl", "js", "ks", "wasserstein"} {
+		vs, id := b.run(t, stat)
+		if vs["queue"].State != drift.Drift || vs["km"].State != drift.OK || id == "" || len(vs) != 2 {
+			t.Fatalf("a shift, %s: %+v %q", stat, vs, id)
+		}
+	}
+	_, first := b.run(t, "psi")
+	_, again := b.run(t, "psi")
+	if first != again {
+		t.Errorf("two incidents of one cause: %s, %s", first, again)
+	}
+	list, next, err := b.store.Incidents(ctx, "acme", "open", drift.Page{Size: 3})
+	if err != nil || len(list) != 3 || next == "" {
+		t.Fatalf("%d %q %v", len(list), next, err)
+	}
+	rest, next, err := b.store.Incidents(ctx, "acme", "open", drift.Page{Size: 3, Token: next})
+	if err != nil || len(rest) != 2 || next != "" {
+		t.Fatalf("%d %q %v", len(rest), next, err)
+	}
+	id, err := waybill.ParseID("id", first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := b.store.ResolveIncident(ctx, ann, id, "the sensor was moved")
+	if err != nil || i.State != "resolved" || fmt.Sprint(i.Features) != "[queue]" || !slices.Contains(i.Affected, "endpoint:route@v1") || !slices.Contains(i.Affected, "view:load@v1") {
+		t.Fatalf("%+v %v", i, err)
+	}
+	if _, err := b.store.ResolveIncident(ctx, ann, id, "again"); waybill.CodeOf(err) != waybill.NotFound {
+		t.Errorf("resolved twice: %v", err)
+	}
+	if other, _, err := b.store.Incidents(ctx, "other", "", drift.Page{}); err != nil || len(other) != 0 {
+		t.Errorf("another tenant sees %d incidents, %v", len(other), err)
+	}
+	if err := b.store.RunAll(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// Every observation is counted once, whatever is flushed when, also by two nodes, and missing ones as missing.
+func TestReport_CountsAddUp(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	b.observe(t, model, 700, 0)
+	b.now = b.now.Add(time.Hour)
+	b.observe(t, model, 300, 0)
+	b.store.Observe("acme", "route", model, []string{"queue"}, []float64{math.NaN()}, 0.5, b.now)
+	b.store.Observe("acme", "route", model, []string{"queue"}, []float64{math.Inf(1)}, 0.5, b.now)
+	b.store.Observe("acme", "route", model, []string{"queue"}, []float64{1e12}, 0.5, b.now)
+	b.stop() // what was not flushed is flushed at the end
+	r, err := b.store.Report(ctx, "acme", "route", b.now.Add(-2*time.Hour), b.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Features {
+		var n int64
+		for _, c := range f.Production {
+			n += c
+		}
+		want := map[string]int64{"queue": 1001, "km": 1000}[f.Feature]
+		if n != want || len(f.Production) != len(f.Edges)+1 {
+			t.Errorf("%s: %d counted, want %d; %d bins, %d edges", f.Feature, n, want, len(f.Production), len(f.Edges))
+		}
+		if f.Feature == "queue" && (f.ProductionMissing != 2 || f.Production[len(f.Production)-1] < 1) {
+			t.Errorf("missing %d, overflow %d", f.ProductionMissing, f.Production[len(f.Production)-1])
+		}
+	}
+	if r.Model != model || len(r.Features) != 2 || b.store.Dropped() != 0 {
+		t.Errorf("%v, %d features, %d dropped", r.Model, len(r.Features), b.store.Dropped())
+	}
+	if _, err := b.store.Report(ctx, "other", "route", b.now.Add(-time.Hour), b.now); waybill.CodeOf(err) != waybill.NotFound {
+		t.Errorf("another tenant: %v", err)
+	}
+	var flushes int
+	if err := b.pool.QueryRow(ctx, "SELECT count(*) FROM drift.flush").Scan(&flushes); err != nil || flushes < 2 {
+		t.Errorf("%d flushes, %v", flushes, err)
+	}
+}
+
+// A model without a training set is not counted and breaks nothing.
+func TestObserve_WithoutReference(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.observe(t, waybill.VersionRef{Name: "rootless", Version: 1}, 10, 0)
+	if _, err := b.store.Report(context.Background(), "acme", "route", b.now.Add(-time.Hour), b.now); waybill.CodeOf(err) != waybill.NotFound || !strings.Contains(err.Error(), "training set") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPutMonitor_NamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	good := drift.Monitor{Name: "m", Endpoint: "route", Feature: "*", Statistic: "psi", Limit: 0.2, MinSample: 1, Window: time.Hour}
+	for _, c := range []struct {
+		field string
+		edit  func(m *drift.Monitor)
+	}{
+		{"name", func(m *drift.Monitor) { m.Name = "No" }}, {"endpoint", func(m *drift.Monitor) { m.Endpoint = "" }}, {"feature", func(m *drift.Monitor) { m.Feature = "a b" }},
+		{"statistic", func(m *drift.Monitor) { m.Statistic = "mean" }}, {"limit", func(m *drift.Monitor) { m.Limit = math.NaN() }},
+		{"min_sample", func(m *drift.Monitor) { m.MinSample = 0 }}, {"window_seconds", func(m *drift.Monitor) { m.Window = time.Minute }},
+	} {
+		m := good
+		c.edit(&m)
+		if _, err := b.store.PutMonitor(context.Background(), ann, m); waybill.CodeOf(err) != waybill.Invalid || !strings.Contains(fmt.Sprint(err), c.field) {
+			t.Errorf("%s: %v", c.field, err)
+		}
+	}
+	if _, _, err := b.store.RunMonitor(context.Background(), "acme", "none"); waybill.CodeOf(err) != waybill.NotFound {
+		t.Errorf("unknown monitor: %v", err)
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	h := setup(b)
+	names, values := make([]string, 50), make([]float64, 50)
+	for i := range names {
+		names[i] = fmt.Sprintf("f%d", i)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.store.Observe("acme", "route", model, names, values, 0.5, h.now)
+	}
+}
