@@ -51,7 +51,7 @@ func listPackages(t *testing.T) []pkg {
 func TestImports(t *testing.T) {
 	t.Parallel()
 	domains := []string{"waybill/audit", "waybill/lineage", "waybill/registry", "waybill/featurestore", "waybill/drift", "waybill/decision"}
-	protos := []string{"waybill/proto/*"}
+	protos := []string{"waybill/proto", "waybill/proto/*"}
 	platform := []string{"waybill/internal/pg", "waybill/internal/bucket"}
 	table := map[string][]string{
 		"waybill":                          {},
@@ -74,6 +74,7 @@ func TestImports(t *testing.T) {
 		"waybill/examples/fulfilment":      {"waybill", "waybill/examples/fulfilment/gbdt"},
 		"waybill/examples/fulfilment/gbdt": {},
 		"waybill/cmd/waybill":              {"*"},
+		"waybill/proto":                    {},
 		"waybill/proto/*":                  {"waybill/proto/*"},
 	}
 	// A library that only the named rooms may see, with the reason.

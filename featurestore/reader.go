@@ -281,3 +281,35 @@ func (p *plan) vector(cells []Cell) Vector {
 	}
 	return v
 }
+
+// awaitFor bounds the wait for a commit whose caller set no deadline.
+const awaitFor = 5 * time.Second
+
+// Await returns once a commit of a view is visible to online reads of this node; ref.Version 0 is the latest version.
+// Errors: Deadline when it is not in time.
+func (s *Store) Await(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, seq int64) error {
+	ctx, cancel := context.WithTimeout(ctx, awaitFor)
+	defer cancel()
+	v, err := s.view(ctx, s.pool, tenant, ref)
+	if err != nil {
+		return err
+	}
+	o, err := s.online(ctx, viewKey{tenant, waybill.VersionRef{Name: v.Name, Version: v.Version}})
+	if err != nil {
+		return err
+	}
+	for o.seq.Load() < seq {
+		if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+		if o.seq.Load() >= seq {
+			break
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return waybill.Errorf(waybill.Deadline, "commit %d of %s@v%d is not visible yet; it has %d", seq, v.Name, v.Version, o.seq.Load())
+		}
+	}
+	return nil
+}

@@ -17,6 +17,7 @@ import (
 	"waybill"
 	"waybill/audit"
 	"waybill/decision"
+	"waybill/drift"
 	"waybill/featurestore"
 	"waybill/internal/access"
 	"waybill/internal/api"
@@ -42,6 +43,17 @@ var packageDir, _ = os.Getwd()
 func testdata(t *testing.T, name string) []byte {
 	t.Helper()
 	return check[[]byte](t)(os.ReadFile(filepath.Join(packageDir, "testdata", name)))
+}
+
+// source is where drift finds references.
+type source struct {
+	*featurestore.Store
+	models *registry.Store
+}
+
+func (s source) TrainingSetOf(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) (string, error) {
+	v, err := s.models.Get(ctx, tenant, model)
+	return v.TrainingSet, err
 }
 
 type hub struct {
@@ -92,7 +104,14 @@ func setup(t *testing.T) *hub {
 	if _, _, err := service.Publish(ctx, ann, testdata(t, "endpoint.yaml"), "go live"); err != nil {
 		t.Fatal(err)
 	}
-	server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Decisions: service, Models: models, Log: log, Lineage: check[*lineage.Graph](t)(lineage.Open(ctx, pool, lineage.Config{}))}))
+	graph := check[*lineage.Graph](t)(lineage.Open(ctx, pool, lineage.Config{}))
+	watch := check[*drift.Store](t)(drift.Open(ctx, pool, graph, source{features, models}, drift.Config{}))
+	running.Go(func() {
+		if err := watch.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Features: features, Decisions: service, Models: models, Log: log, Lineage: graph, Drift: watch}))
 	web := httptest.NewServer(server.Handler())
 	h.url = web.URL
 	t.Cleanup(func() {

@@ -16,11 +16,15 @@ import (
 	"waybill"
 	"waybill/audit"
 	"waybill/decision"
+	"waybill/drift"
+	"waybill/featurestore"
 	"waybill/internal/access"
 	"waybill/lineage"
 	accessv1 "waybill/proto/waybill/access/v1"
 	auditv1 "waybill/proto/waybill/audit/v1"
 	decisionv1 "waybill/proto/waybill/decision/v1"
+	driftv1 "waybill/proto/waybill/drift/v1"
+	featurestorev1 "waybill/proto/waybill/featurestore/v1"
 	lineagev1 "waybill/proto/waybill/lineage/v1"
 	registryv1 "waybill/proto/waybill/registry/v1"
 	"waybill/registry"
@@ -35,10 +39,12 @@ const (
 // Config names the parts behind the door.
 type Config struct {
 	Access    *access.Access
+	Features  *featurestore.Store
 	Models    *registry.Store
 	Decisions *decision.Service
 	Log       *audit.Log
 	Lineage   *lineage.Graph
+	Drift     *drift.Store
 	Ready     func(ctx context.Context) error // nil error: the hub can serve
 	Web       http.Handler                    // the pages; nil for none
 	Metrics   *prometheus.Registry            // defaults to a fresh one
@@ -69,6 +75,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		accessv1.File_waybill_access_v1_access_proto.Services().ByName("AccessService"),
 		auditv1.File_waybill_audit_v1_audit_proto.Services().ByName("AuditService"),
 		decisionv1.File_waybill_decision_v1_decision_proto.Services().ByName("DecisionService"),
+		driftv1.File_waybill_drift_v1_drift_proto.Services().ByName("DriftService"),
+		featurestorev1.File_waybill_featurestore_v1_featurestore_proto.Services().ByName("FeatureStoreService"),
 		lineagev1.File_waybill_lineage_v1_lineage_proto.Services().ByName("LineageService"),
 		registryv1.File_waybill_registry_v1_registry_proto.Services().ByName("RegistryService"),
 	); err != nil {
@@ -81,6 +89,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		accessv1.RegisterAccessServiceServer(r, &accounts{access: c.Access})
 		auditv1.RegisterAuditServiceServer(r, &logs{log: c.Log})
 		decisionv1.RegisterDecisionServiceServer(r, &decisions{access: c.Access, service: c.Decisions, models: c.Models, log: c.Log})
+		driftv1.RegisterDriftServiceServer(r, &drifts{store: c.Drift})
+		featurestorev1.RegisterFeatureStoreServiceServer(r, &features{store: c.Features})
 		lineagev1.RegisterLineageServiceServer(r, &graphs{graph: c.Lineage, log: c.Log})
 		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models})
 	}
@@ -96,6 +106,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		"access":       accessv1.RegisterAccessServiceHandlerClient(ctx, gateway, accessv1.NewAccessServiceClient(inner)),
 		"audit":        auditv1.RegisterAuditServiceHandlerClient(ctx, gateway, auditv1.NewAuditServiceClient(inner)),
 		"decision":     decisionv1.RegisterDecisionServiceHandlerClient(ctx, gateway, decisionv1.NewDecisionServiceClient(inner)),
+		"drift":        driftv1.RegisterDriftServiceHandlerClient(ctx, gateway, driftv1.NewDriftServiceClient(inner)),
+		"featurestore": featurestorev1.RegisterFeatureStoreServiceHandlerClient(ctx, gateway, featurestorev1.NewFeatureStoreServiceClient(inner)),
 		"lineage":      lineagev1.RegisterLineageServiceHandlerClient(ctx, gateway, lineagev1.NewLineageServiceClient(inner)),
 		"registry":     registryv1.RegisterRegistryServiceHandlerClient(ctx, gateway, registryv1.NewRegistryServiceClient(inner)),
 	} {

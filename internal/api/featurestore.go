@@ -1,0 +1,320 @@
+package api
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"waybill"
+	"waybill/featurestore"
+	featurestorev1 "waybill/proto/waybill/featurestore/v1"
+)
+
+// maxOnlineRows bounds one online read.
+const maxOnlineRows = 1000
+
+// features serves FeatureStoreService.
+type features struct {
+	featurestorev1.UnimplementedFeatureStoreServiceServer
+	store *featurestore.Store
+}
+
+func changesOut(list []featurestore.Change) []*featurestorev1.Change {
+	var out []*featurestorev1.Change
+	for _, c := range list {
+		out = append(out, &featurestorev1.Change{Kind: c.Kind, Ref: c.Ref.String(), Action: c.Action, Summary: c.Summary})
+	}
+	return out
+}
+
+// PlanDefinitions says what applying would change.
+func (s *features) PlanDefinitions(ctx context.Context, req *featurestorev1.PlanDefinitionsRequest) (*featurestorev1.PlanDefinitionsResponse, error) {
+	d, err := featurestore.ParseDefinitions([]byte(req.GetYaml()))
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.store.Plan(ctx, callerOf(ctx).actor, d)
+	if err != nil {
+		return nil, err
+	}
+	return &featurestorev1.PlanDefinitionsResponse{Changes: changesOut(list)}, nil
+}
+
+// ApplyDefinitions publishes.
+func (s *features) ApplyDefinitions(ctx context.Context, req *featurestorev1.ApplyDefinitionsRequest) (*featurestorev1.ApplyDefinitionsResponse, error) {
+	d, err := featurestore.ParseDefinitions([]byte(req.GetYaml()))
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.store.Apply(ctx, callerOf(ctx).actor, d, req.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &featurestorev1.ApplyDefinitionsResponse{Changes: changesOut(list)}, nil
+}
+
+func fieldsOut(cols []featurestore.Column) []*featurestorev1.Field {
+	var out []*featurestorev1.Field
+	for _, c := range cols {
+		out = append(out, &featurestorev1.Field{Name: c.Name, Type: string(c.Type), Sensitivity: c.Sensitivity, Description: c.Description})
+	}
+	return out
+}
+
+func viewOut(v featurestore.ViewInfo) *featurestorev1.View {
+	ttl := v.TTL
+	if ttl == "" {
+		ttl = "0s"
+	}
+	return &featurestorev1.View{Name: v.Name, Version: int32(v.Version), Revision: int32(v.Revision), Entity: v.Entity.Name, Keys: fieldsOut(v.Entity.Keys),
+		Features: fieldsOut(v.Features), Ttl: ttl, Owner: v.Owner, Description: v.Description, Tags: v.Tags, Digest: v.Digest, Author: v.Author, Reason: v.Reason,
+		PublishedAt: stamp(v.At), Commits: v.Commits, Rows: v.Rows, LatestEventTime: stamp(v.Latest), Consumers: v.Consumers, External: v.External}
+}
+
+// ListViews lists views by name.
+func (s *features) ListViews(ctx context.Context, req *featurestorev1.ListViewsRequest) (*featurestorev1.ListViewsResponse, error) {
+	list, next, err := s.store.Views(ctx, callerOf(ctx).actor.Tenant, featurestore.Page{Size: int(req.GetPageSize()), Token: req.GetPageToken()})
+	if err != nil {
+		return nil, err
+	}
+	out := &featurestorev1.ListViewsResponse{NextPageToken: next}
+	for _, v := range list {
+		out.Views = append(out.Views, viewOut(v))
+	}
+	return out, nil
+}
+
+// GetView returns one view version.
+func (s *features) GetView(ctx context.Context, req *featurestorev1.GetViewRequest) (*featurestorev1.GetViewResponse, error) {
+	ref, err := waybill.ParseVersionRef("view", req.GetView())
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.store.ViewInfo(ctx, callerOf(ctx).actor.Tenant, ref)
+	if err != nil {
+		return nil, err
+	}
+	out := &featurestorev1.GetViewResponse{View: viewOut(v)}
+	for _, n := range v.Versions {
+		out.Versions = append(out.Versions, int32(n))
+	}
+	return out, nil
+}
+
+func serviceOut(v featurestore.ServiceInfo) *featurestorev1.Service {
+	out := &featurestorev1.Service{Name: v.Name, Version: int32(v.Version), Inputs: fieldsOut(v.Inputs), Features: v.Features, Outputs: fieldsOut(v.Vector), Owner: v.Owner,
+		Description: v.Description, Digest: v.Digest, Author: v.Author, PublishedAt: stamp(v.At)}
+	for _, e := range v.Expressions {
+		out.Expressions = append(out.Expressions, &featurestorev1.Expression{Name: e.Name, Type: string(e.Type), Expr: e.Expr})
+	}
+	return out
+}
+
+// ListServices lists services by name.
+func (s *features) ListServices(ctx context.Context, req *featurestorev1.ListServicesRequest) (*featurestorev1.ListServicesResponse, error) {
+	list, next, err := s.store.Services(ctx, callerOf(ctx).actor.Tenant, featurestore.Page{Size: int(req.GetPageSize()), Token: req.GetPageToken()})
+	if err != nil {
+		return nil, err
+	}
+	out := &featurestorev1.ListServicesResponse{NextPageToken: next}
+	for _, v := range list {
+		out.Services = append(out.Services, serviceOut(v))
+	}
+	return out, nil
+}
+
+// GetService returns one service version.
+func (s *features) GetService(ctx context.Context, req *featurestorev1.GetServiceRequest) (*featurestorev1.GetServiceResponse, error) {
+	ref, err := waybill.ParseVersionRef("service", req.GetService())
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.store.ServiceInfo(ctx, callerOf(ctx).actor.Tenant, ref)
+	if err != nil {
+		return nil, err
+	}
+	return &featurestorev1.GetServiceResponse{Service: serviceOut(v)}, nil
+}
+
+func commitOut(c featurestore.Commit) *featurestorev1.Commit {
+	return &featurestorev1.Commit{View: c.View.String(), Sequence: c.Seq, Rows: c.Rows, Digest: c.Digest, MinEventTime: stamp(c.MinEvent), MaxEventTime: stamp(c.MaxEvent),
+		CommittedAt: stamp(c.At), Actor: c.Actor, Duplicate: c.Duplicate}
+}
+
+// PushRows appends rows.
+func (s *features) PushRows(ctx context.Context, req *featurestorev1.PushRowsRequest) (*featurestorev1.PushRowsResponse, error) {
+	ref, err := waybill.ParseVersionRef("view", req.GetView())
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]map[string]any, len(req.GetRows()))
+	for i, r := range req.GetRows() {
+		rows[i] = r.AsMap()
+	}
+	c, err := s.store.Push(ctx, callerOf(ctx).actor, featurestore.PushRequest{View: ref, BatchID: req.GetBatchId(), Rows: rows})
+	if err != nil {
+		return nil, err
+	}
+	return &featurestorev1.PushRowsResponse{Commit: commitOut(c)}, nil
+}
+
+// IngestFile appends a file.
+func (s *features) IngestFile(stream grpc.ClientStreamingServer[featurestorev1.IngestFileRequest, featurestorev1.IngestFileResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return streamErr(err)
+	}
+	ref, err := waybill.ParseVersionRef("view", first.GetView())
+	if err != nil {
+		return err
+	}
+	body := &chunks{rest: first.GetChunk(), next: func() ([]byte, error) {
+		m, err := stream.Recv()
+		return m.GetChunk(), err
+	}}
+	c, err := s.store.Ingest(stream.Context(), callerOf(stream.Context()).actor, featurestore.IngestRequest{View: ref, BatchID: first.GetBatchId(), Format: first.GetFormat(),
+		Columns: first.GetColumns(), Body: body})
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(&featurestorev1.IngestFileResponse{Commit: commitOut(c)})
+}
+
+// ReadOnline reads vectors from memory.
+func (s *features) ReadOnline(ctx context.Context, req *featurestorev1.ReadOnlineRequest) (*featurestorev1.ReadOnlineResponse, error) {
+	tenant := callerOf(ctx).actor.Tenant
+	ref, err := waybill.ParseVersionRef("service", req.GetService())
+	if err != nil {
+		return nil, err
+	}
+	if n := len(req.GetRows()); n == 0 || n > maxOnlineRows {
+		return nil, waybill.InvalidField("rows", "must be 1 to 1,000")
+	}
+	for view, seq := range req.GetMinSequence() {
+		vref, err := waybill.ParseVersionRef("min_sequence", view)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.store.Await(ctx, tenant, vref, seq); err != nil {
+			return nil, err
+		}
+	}
+	r, err := s.store.Reader(ctx, tenant, ref)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]map[string]any, len(req.GetRows()))
+	for i, row := range req.GetRows() {
+		rows[i] = row.AsMap()
+	}
+	vectors, err := r.Read(ctx, waybill.SystemClock(), rows)
+	if err != nil {
+		return nil, err
+	}
+	out := &featurestorev1.ReadOnlineResponse{Service: r.Version().String(), Rows: make([]*featurestorev1.FeatureRow, len(vectors))}
+	for _, c := range r.Outputs() {
+		out.Names = append(out.Names, c.Name)
+	}
+	for i, v := range vectors {
+		row := &featurestorev1.FeatureRow{Cells: make([]*featurestorev1.Cell, len(v.Cells))}
+		for j, c := range v.Cells {
+			value, err := valueOut(c.Value)
+			if err != nil {
+				return nil, err
+			}
+			row.Cells[j] = &featurestorev1.Cell{Value: value, Status: string(c.Status), EventTime: stamp(c.Event), Sequence: c.Seq}
+		}
+		out.Rows[i] = row
+	}
+	return out, nil
+}
+
+// CreateTrainingSet joins a spine with features.
+func (s *features) CreateTrainingSet(stream grpc.ClientStreamingServer[featurestorev1.CreateTrainingSetRequest, featurestorev1.CreateTrainingSetResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return streamErr(err)
+	}
+	ref, err := waybill.ParseVersionRef("service", first.GetService())
+	if err != nil {
+		return err
+	}
+	cutoff, err := instant("cutoff", first.GetCutoff())
+	if err != nil {
+		return err
+	}
+	body := &chunks{rest: first.GetChunk(), next: func() ([]byte, error) {
+		m, err := stream.Recv()
+		return m.GetChunk(), err
+	}}
+	t, err := s.store.CreateTrainingSet(stream.Context(), callerOf(stream.Context()).actor, featurestore.TrainingSetRequest{Name: first.GetName(), Service: ref,
+		Format: first.GetFormat(), TimeColumn: first.GetTimeColumn(), LabelColumn: first.GetLabelColumn(), Cutoff: cutoff, Spine: body})
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(&featurestorev1.CreateTrainingSetResponse{TrainingSet: trainingSetOut(t)})
+}
+
+func trainingSetOut(t featurestore.TrainingSet) *featurestorev1.TrainingSet {
+	out := &featurestorev1.TrainingSet{Digest: t.Digest, Name: t.Name, Service: t.Service.String(), Rows: t.Rows, SizeBytes: t.Size, SpineDigest: t.Spine, LabelColumn: t.LabelColumn,
+		Author: t.Author, CreatedAt: stamp(t.CreatedAt), Kernel: t.Kernel}
+	for _, c := range t.Columns {
+		out.Columns = append(out.Columns, &featurestorev1.ColumnStats{Name: c.Name, Type: string(c.Type), Rows: c.Rows, Nulls: c.Nulls, Mean: c.Mean, Std: c.Std, Min: c.Min, Max: c.Max})
+	}
+	return out
+}
+
+// ListTrainingSets lists training sets, newest first.
+func (s *features) ListTrainingSets(ctx context.Context, req *featurestorev1.ListTrainingSetsRequest) (*featurestorev1.ListTrainingSetsResponse, error) {
+	list, next, err := s.store.TrainingSets(ctx, callerOf(ctx).actor.Tenant, featurestore.Page{Size: int(req.GetPageSize()), Token: req.GetPageToken()})
+	if err != nil {
+		return nil, err
+	}
+	out := &featurestorev1.ListTrainingSetsResponse{NextPageToken: next}
+	for _, t := range list {
+		out.TrainingSets = append(out.TrainingSets, trainingSetOut(t))
+	}
+	return out, nil
+}
+
+// GetTrainingSet returns recipe and statistics.
+func (s *features) GetTrainingSet(ctx context.Context, req *featurestorev1.GetTrainingSetRequest) (*featurestorev1.GetTrainingSetResponse, error) {
+	t, err := s.store.TrainingSet(ctx, callerOf(ctx).actor.Tenant, req.GetDigest())
+	if err != nil {
+		return nil, err
+	}
+	return &featurestorev1.GetTrainingSetResponse{TrainingSet: trainingSetOut(t)}, nil
+}
+
+// RebuildTrainingSet makes it again and compares.
+func (s *features) RebuildTrainingSet(ctx context.Context, req *featurestorev1.RebuildTrainingSetRequest) (*featurestorev1.RebuildTrainingSetResponse, error) {
+	r, err := s.store.RebuildTrainingSet(ctx, callerOf(ctx).actor.Tenant, req.GetDigest())
+	if err != nil {
+		return nil, err
+	}
+	return &featurestorev1.RebuildTrainingSetResponse{Equal: r.Equal, RebuiltDigest: r.Digest, Explanation: r.Explanation}, nil
+}
+
+// DownloadTrainingSet streams the Parquet file.
+func (s *features) DownloadTrainingSet(req *featurestorev1.DownloadTrainingSetRequest, stream grpc.ServerStreamingServer[featurestorev1.DownloadTrainingSetResponse]) error {
+	r, _, err := s.store.OpenTrainingSet(stream.Context(), callerOf(stream.Context()).actor.Tenant, req.GetDigest())
+	if err != nil {
+		return err
+	}
+	return sendAll(r, func(b []byte) error { return stream.Send(&featurestorev1.DownloadTrainingSetResponse{Chunk: b}) })
+}
+
+// valueOut writes a value as JSON has it; times are RFC 3339.
+func valueOut(v any) (*structpb.Value, error) {
+	switch v := v.(type) {
+	case float64:
+		return structpb.NewNumberValue(v), nil
+	case int64:
+		return structpb.NewNumberValue(float64(v)), nil
+	case interface{ MarshalText() ([]byte, error) }:
+		b, err := v.MarshalText()
+		return structpb.NewStringValue(string(b)), err
+	}
+	return structpb.NewValue(v)
+}
