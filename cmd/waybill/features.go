@@ -1,0 +1,390 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"waybill"
+	featurestorev1 "waybill/proto/waybill/featurestore/v1"
+)
+
+// maxYAML bounds definition files.
+const maxYAML = 1 << 20
+
+// sendChunk is how many bytes of a file one message carries.
+const sendChunk = 256 << 10
+
+// yamlFlag adds -f, which may be given more than once.
+func yamlFlag(cmd *cobra.Command, files *[]string) {
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "YAML file, folder, or - for standard input (repeatable)")
+}
+
+// readYAML joins the documents of files and folders.
+func readYAML(env environment, files []string) (string, error) {
+	if len(files) == 0 {
+		return "", usageError{errors.New("give at least one file with -f")}
+	}
+	var docs []string
+	for _, name := range files {
+		names := []string{name}
+		if st, err := os.Stat(name); err == nil && st.IsDir() {
+			if names, err = filepath.Glob(filepath.Join(name, "*.yaml")); err != nil {
+				return "", err
+			}
+		}
+		for _, n := range names {
+			b, err := readInput(env, n, maxYAML)
+			if err != nil {
+				return "", err
+			}
+			docs = append(docs, string(b))
+		}
+	}
+	return strings.Join(docs, "\n---\n"), nil
+}
+
+func newPlan(cl *clientFlags) *cobra.Command {
+	var files []string
+	cmd := &cobra.Command{
+		Use: "plan -f FILE", Short: "Say what applying feature definitions would change", Args: exact(),
+		Long:    "Compares views and services in YAML with what is published and says in words\nwhat would change. Nothing is written.",
+		Example: "  waybill plan -f features/",
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, _ []string) error {
+			text, err := readYAML(cl.env, files)
+			if err != nil {
+				return err
+			}
+			res, err := c.features.PlanDefinitions(ctx, &featurestorev1.PlanDefinitionsRequest{Yaml: text})
+			if err != nil {
+				return err
+			}
+			return p.table(res, []string{"CHANGE", "WHAT", "IN WORDS"}, changes(res.GetChanges()))
+		}),
+	}
+	yamlFlag(cmd, &files)
+	return cmd
+}
+
+func changes(list []*featurestorev1.Change) [][]any {
+	var rows [][]any
+	for _, c := range list {
+		rows = append(rows, []any{c.GetAction(), c.GetKind() + " " + c.GetRef(), c.GetSummary()})
+	}
+	return rows
+}
+
+func newApply(cl *clientFlags) *cobra.Command {
+	var files []string
+	var reason string
+	cmd := &cobra.Command{
+		Use: "apply -f FILE --reason WHY", Short: "Publish feature definitions", Args: exact(),
+		Long:    "Publishes views and services in one transaction: all of them or none. What is\npublished never changes; an edit makes a new version.",
+		Example: "  waybill apply -f features/ --reason 'queue length per warehouse'",
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, _ []string) error {
+			text, err := readYAML(cl.env, files)
+			if err != nil {
+				return err
+			}
+			res, err := c.features.ApplyDefinitions(ctx, &featurestorev1.ApplyDefinitionsRequest{Yaml: text, Reason: reason})
+			if err != nil {
+				return err
+			}
+			return p.table(res, []string{"CHANGE", "WHAT", "IN WORDS"}, changes(res.GetChanges()))
+		}),
+	}
+	yamlFlag(cmd, &files)
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log")
+	return cmd
+}
+
+// formatOf guesses a format from a file name.
+func formatOf(format, file string) (string, error) {
+	if format == "" {
+		format = strings.TrimPrefix(filepath.Ext(file), ".")
+	}
+	if format != "csv" && format != "parquet" {
+		return "", usageError{fmt.Errorf("the format of %s is not known; give --format csv or --format parquet", file)}
+	}
+	return format, nil
+}
+
+// sendFile streams a file in messages, with progress for files that take a while.
+func sendFile(env environment, name string, send func(chunk []byte, first bool) error) (err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	bar := progressbar.NewOptions64(st.Size(), progressbar.OptionSetWriter(env.Err), progressbar.OptionSetDescription(filepath.Base(name)),
+		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetVisibility(st.Size() > 8<<20))
+	buf := make([]byte, sendChunk)
+	for first := true; ; first = false {
+		n, err := io.ReadFull(f, buf)
+		if n > 0 || first {
+			if err := send(buf[:n], first); err != nil && !errors.Is(err, io.EOF) { // io.EOF: the hub has answered already
+				return err
+			} else if err != nil {
+				return nil
+			}
+			if err := bar.Add(n); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return bar.Finish()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func newPush(cl *clientFlags) *cobra.Command {
+	var file, format, batch string
+	var columns map[string]string
+	cmd := &cobra.Command{
+		Use: "push VIEW -f FILE", Short: "Append rows to a view", Args: exact("VIEW"),
+		Long:    "Appends a CSV or Parquet file to a view's log as one commit: all rows or none.\nColumns are the view's join keys and features and event_time. A batch that was\naccepted before is not taken twice; without --batch a new id is made.",
+		Example: "  waybill push warehouse_load -f load.csv\n  waybill push warehouse_load -f load.parquet --column q=queue --batch 2026-04-10",
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			format, err := formatOf(format, file)
+			if err != nil {
+				return err
+			}
+			if batch == "" {
+				batch = waybill.NewID(waybill.SystemClock()).String()
+			}
+			stream, err := c.features.IngestFile(ctx)
+			if err != nil {
+				return err
+			}
+			err = sendFile(cl.env, file, func(b []byte, first bool) error {
+				m := &featurestorev1.IngestFileRequest{Chunk: b}
+				if first {
+					m.View, m.Format, m.BatchId, m.Columns = args[0], format, batch, columns
+				}
+				return stream.Send(m)
+			})
+			if err != nil {
+				return err
+			}
+			res, err := stream.CloseAndRecv()
+			if err != nil {
+				return err
+			}
+			k := res.GetCommit()
+			note := ""
+			if k.GetDuplicate() {
+				note = " (accepted before; nothing was added)"
+			}
+			return p.say(res, "commit %d of %s: %d rows, %s to %s%s", k.GetSequence(), k.GetView(), k.GetRows(),
+				day(k.GetMinEventTime()), day(k.GetMaxEventTime()), note)
+		}),
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "CSV or Parquet file")
+	cmd.Flags().StringVar(&format, "format", "", "csv or parquet; by default what the file's name says")
+	cmd.Flags().StringVar(&batch, "batch", "", "id of the batch, which makes a repeat harmless")
+	cmd.Flags().StringToStringVar(&columns, "column", nil, "file column=view column (repeatable)")
+	return cmd
+}
+
+func day(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return "-"
+	}
+	return t.AsTime().UTC().Format("2006-01-02 15:04:05Z")
+}
+
+func newRead(cl *clientFlags) *cobra.Command {
+	var rows []string
+	cmd := &cobra.Command{
+		Use: "read SERVICE --row JSON", Short: "Read online features", Args: exact("SERVICE"),
+		Long:    "Reads the outputs of a feature service with an honest status for every value:\nPRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE.",
+		Example: `  waybill read route-risk --row '{"warehouse":"WH-NY-1"}'`,
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			req := &featurestorev1.ReadOnlineRequest{Service: args[0]}
+			for i, text := range rows {
+				s, err := parseStruct(fmt.Sprintf("--row %d", i+1), []byte(text))
+				if err != nil {
+					return err
+				}
+				req.Rows = append(req.Rows, s)
+			}
+			res, err := c.features.ReadOnline(ctx, req)
+			if err != nil {
+				return err
+			}
+			var out [][]any
+			for i, r := range res.GetRows() {
+				for j, cell := range r.GetCells() {
+					v, err := json.Marshal(cell.GetValue().AsInterface())
+					if err != nil {
+						return err
+					}
+					out = append(out, []any{i + 1, res.GetNames()[j], string(v), cell.GetStatus(), day(cell.GetEventTime())})
+				}
+			}
+			return p.table(res, []string{"ROW", "FEATURE", "VALUE", "STATUS", "EVENT TIME"}, out)
+		}),
+	}
+	cmd.Flags().StringArrayVar(&rows, "row", nil, "the service's inputs as a JSON object (repeatable)")
+	return cmd
+}
+
+func parseStruct(what string, data []byte) (*structpb.Struct, error) {
+	s := &structpb.Struct{}
+	if err := s.UnmarshalJSON(data); err != nil {
+		return nil, usageError{fmt.Errorf("%s is not a JSON object: %w", what, err)}
+	}
+	return s, nil
+}
+
+func newTrainingSet(cl *clientFlags) *cobra.Command {
+	cmd := &cobra.Command{Use: "training-set", Short: "Make, list, rebuild and download training sets", Args: exact(),
+		Long: "A training set is the as-of join of a spine (entities, times, labels) with the\nfeatures of a service as they were known then. It never changes and can be made\nagain, byte for byte.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	var service, file, format, timeColumn, label, cutoff string
+	create := &cobra.Command{
+		Use: "create NAME --service SERVICE -f SPINE", Short: "Join a spine with features", Args: exact("NAME"),
+		Example: "  waybill training-set create late-2026q1 --service route-risk -f orders.csv --time event_time --label late",
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			format, err := formatOf(format, file)
+			if err != nil {
+				return err
+			}
+			head := &featurestorev1.CreateTrainingSetRequest{Name: args[0], Service: service, Format: format, TimeColumn: timeColumn, LabelColumn: label}
+			if cutoff != "" {
+				at, err := time.Parse(time.RFC3339, cutoff)
+				if err != nil {
+					return usageError{fmt.Errorf("--cutoff is not a time as 2026-04-10T18:00:00Z: %w", err)}
+				}
+				head.Cutoff = timestamppb.New(at)
+			}
+			stream, err := c.features.CreateTrainingSet(ctx)
+			if err != nil {
+				return err
+			}
+			err = sendFile(cl.env, file, func(b []byte, first bool) error {
+				m := &featurestorev1.CreateTrainingSetRequest{}
+				if first {
+					m = head
+				}
+				m.Chunk = b
+				return stream.Send(m)
+			})
+			if err != nil {
+				return err
+			}
+			res, err := stream.CloseAndRecv()
+			if err != nil {
+				return err
+			}
+			t := res.GetTrainingSet()
+			return p.say(res, "%s  %d rows × %d columns, %d bytes", t.GetDigest(), t.GetRows(), len(t.GetColumns()), t.GetSizeBytes())
+		}),
+	}
+	create.Flags().StringVar(&service, "service", "", "feature service, e.g. route-risk or route-risk@v2")
+	create.Flags().StringVarP(&file, "file", "f", "", "the spine, CSV or Parquet")
+	create.Flags().StringVar(&format, "format", "", "csv or parquet; by default what the file's name says")
+	create.Flags().StringVar(&timeColumn, "time", "event_time", "column of the spine with each row's time")
+	create.Flags().StringVar(&label, "label", "", "column of the spine with the label")
+	create.Flags().StringVar(&cutoff, "cutoff", "", "use what was known by then, e.g. 2026-04-10T18:00:00Z; by default each row's own time")
+	list := &cobra.Command{
+		Use: "list", Short: "List training sets, newest first", Args: exact(),
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, _ []string) error {
+			res, err := c.features.ListTrainingSets(ctx, &featurestorev1.ListTrainingSetsRequest{PageSize: 100})
+			if err != nil {
+				return err
+			}
+			var rows [][]any
+			for _, t := range res.GetTrainingSets() {
+				rows = append(rows, []any{t.GetDigest(), t.GetName(), t.GetService(), t.GetRows(), t.GetAuthor(), day(t.GetCreatedAt())})
+			}
+			return p.table(res, []string{"DIGEST", "NAME", "SERVICE", "ROWS", "AUTHOR", "CREATED"}, rows)
+		}),
+	}
+	show := &cobra.Command{
+		Use: "show DIGEST", Short: "Show recipe and statistics", Args: exact("DIGEST"),
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			res, err := c.features.GetTrainingSet(ctx, &featurestorev1.GetTrainingSetRequest{Digest: args[0]})
+			if err != nil {
+				return err
+			}
+			return p.message(res)
+		}),
+	}
+	rebuild := &cobra.Command{
+		Use: "rebuild DIGEST", Short: "Make it again from its recipe and compare the bytes", Args: exact("DIGEST"),
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			res, err := c.features.RebuildTrainingSet(ctx, &featurestorev1.RebuildTrainingSetRequest{Digest: args[0]})
+			if err != nil {
+				return err
+			}
+			if !res.GetEqual() {
+				return findingError{fmt.Errorf("the rebuilt bytes differ (%s): %s", res.GetRebuiltDigest(), res.GetExplanation())}
+			}
+			return p.say(res, "equal, byte for byte: %s", res.GetRebuiltDigest())
+		}),
+	}
+	var out string
+	download := &cobra.Command{
+		Use: "download DIGEST -o FILE", Short: "Download the Parquet file", Args: exact("DIGEST"),
+		RunE: cl.call(func(ctx context.Context, c *client, _ printer, args []string) error {
+			stream, err := c.features.DownloadTrainingSet(ctx, &featurestorev1.DownloadTrainingSetRequest{Digest: args[0]})
+			if err != nil {
+				return err
+			}
+			return receiveFile(out, func() ([]byte, error) {
+				m, err := stream.Recv()
+				return m.GetChunk(), err
+			})
+		}),
+	}
+	download.Flags().StringVarP(&out, "output", "o", "", "file to write")
+	cmd.AddCommand(create, list, show, rebuild, download)
+	return cmd
+}
+
+// receiveFile writes a download to a file: whole or not at all.
+func receiveFile(name string, next func() ([]byte, error)) (err error) {
+	if name == "" {
+		return usageError{errors.New("give a file with -o")}
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".waybill-*")
+	if err != nil {
+		return err
+	}
+	for {
+		b, recvErr := next()
+		if errors.Is(recvErr, io.EOF) {
+			break
+		}
+		if recvErr == nil {
+			_, recvErr = f.Write(b)
+		}
+		if recvErr != nil {
+			return errors.Join(recvErr, f.Close(), os.Remove(f.Name()))
+		}
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
