@@ -1161,9 +1161,9 @@ export interface components {
         /** @description FeatureDrift compares one feature. */
         FeatureDrift: {
             feature?: string;
-            /** k+1 bin edges; the outer bins are open */
+            /** cut points: bin i holds values from edge i-1 up to, not including, edge i; the outer bins are open */
             edges?: number[];
-            /** counts per bin */
+            /** counts per bin, one more than edges */
             reference?: string[];
             production?: string[];
             /** Format: int64 */

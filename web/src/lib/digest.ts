@@ -26,7 +26,8 @@ export async function verifyEd25519(
       key = await subtle.importKey("raw", concat(publicKey), { name: "Ed25519" }, false, ["verify"]);
     } catch (cause) {
       // NotSupportedError: no Ed25519 here, use the library. Any other error: the key itself is bad.
-      if (!(cause instanceof DOMException) || cause.name !== "NotSupportedError") return { ok: false, engine: "WebCrypto" };
+      if (!(cause instanceof DOMException) || cause.name !== "NotSupportedError")
+        return { ok: false, engine: "WebCrypto" };
     }
     if (key) {
       const ok = await subtle.verify({ name: "Ed25519" }, key, concat(signature), concat(message));

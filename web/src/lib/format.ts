@@ -49,7 +49,8 @@ export function duration(seconds: number | undefined): string {
   const s = Math.abs(seconds ?? 0);
   for (const [size, name] of units) {
     if (s >= size) {
-      const n = s / size < 10 && size < 86400 * 30 && size > 1 ? Math.floor((10 * s) / size) / 10 : Math.floor(s / size);
+      const n =
+        s / size < 10 && size < 86400 * 30 && size > 1 ? Math.floor((10 * s) / size) / 10 : Math.floor(s / size);
       return `${n} ${name}${n === 1 ? "" : "s"}`;
     }
   }

@@ -86,4 +86,3 @@ export async function verifyNote(note: Note, key: VerifierKey): Promise<{ ok: bo
   }
   return engine ? { ok: true, engine } : { ok: false };
 }
-

@@ -68,7 +68,8 @@ export async function verifyProof(proof: ProofInput, decisionId: string): Promis
   await step("leaf-hash", "The entry hashes to its leaf", async () => {
     hash = await leafHash(utf8(proof.leaf ?? ""));
     const claimed = fromBase64(proof.leaf_hash ?? "");
-    if (!equal(hash, claimed)) throw new Mismatch(`the entry hashes to ${toBase64(hash)}, the proof says ${proof.leaf_hash}`);
+    if (!equal(hash, claimed))
+      throw new Mismatch(`the entry hashes to ${toBase64(hash)}, the proof says ${proof.leaf_hash}`);
     return `SHA-256(0x00 ‖ entry) = ${toBase64(hash)}`;
   });
   await step("path", "The leaf is in the tree", async () => {
@@ -78,7 +79,8 @@ export async function verifyProof(proof: ProofInput, decisionId: string): Promis
   });
   await step("checkpoint", "The tree is the one in the checkpoint", () => {
     const checkpoint = parseCheckpoint(parseNote(proof.checkpoint ?? "").text);
-    if (checkpoint.size !== size) throw new Mismatch(`the checkpoint is of size ${checkpoint.size}, the proof of size ${size}`);
+    if (checkpoint.size !== size)
+      throw new Mismatch(`the checkpoint is of size ${checkpoint.size}, the proof of size ${size}`);
     if (!equal(checkpoint.root, root)) {
       throw new Mismatch(`the checkpoint has root ${toBase64(checkpoint.root)}, the path leads to ${toBase64(root)}`);
     }

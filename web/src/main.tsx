@@ -1,0 +1,30 @@
+import "@fontsource-variable/inter/wght.css";
+import "@fontsource/ibm-plex-mono/latin-400.css";
+import "./styles/main.css";
+import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { BrowserRouter } from "react-router";
+import { retryable } from "./api/client";
+import { App } from "./app";
+import { SessionProvider, takeTokenFromAddress } from "./session";
+
+takeTokenFromAddress();
+
+const queries = new QueryClient({
+  defaultOptions: { queries: { retry: (count, cause) => retryable(cause) && count < 3, staleTime: 2_000 } },
+});
+
+const root = document.getElementById("root");
+if (!root) throw new Error("index.html has no #root");
+createRoot(root).render(
+  <StrictMode>
+    <QueryClientProvider client={queries}>
+      <SessionProvider>
+        <BrowserRouter>
+          <App />
+        </BrowserRouter>
+      </SessionProvider>
+    </QueryClientProvider>
+  </StrictMode>,
+);

@@ -1,0 +1,142 @@
+import { useInfiniteQuery } from "@tanstack/react-query";
+import { type FormEvent, useState } from "react";
+import { Link, useSearchParams } from "react-router";
+import { api, data } from "../api/client";
+import type { DecisionSummary, Search } from "../api/types";
+import { plural, real, utc } from "../lib/format";
+import { Chip, Empty, Failure, Loading, Table, useTitle } from "../ui/basics";
+
+const fields = [
+  { name: "business_key", label: "Order", hint: "e.g. ORD-123" },
+  { name: "endpoint", label: "Endpoint", hint: "e.g. route" },
+  { name: "model", label: "Model", hint: "name or name@v1" },
+  { name: "action", label: "Action", hint: "exactly as decided" },
+  { name: "gate", label: "Gate", hint: "that stopped or changed it" },
+] as const;
+
+/** A local "2026-11-24T10:00" of the form, read as UTC, as the API wants it. */
+const instant = (text: string | null) => (text ? new Date(`${text}Z`).toISOString() : undefined);
+
+/** Search over all decisions; the address holds the question, so that it can be kept and sent. */
+export function DecisionsPage() {
+  useTitle("Decisions");
+  const [params, setParams] = useSearchParams();
+  const query: Search = { page_size: 50 };
+  for (const { name } of fields) {
+    const text = params.get(name)?.trim();
+    if (text) query[name] = text;
+  }
+  if (params.get("fallback_only") === "true") query.fallback_only = true;
+  const [from, to] = [instant(params.get("from")), instant(params.get("to"))];
+  if (from) query.from = from;
+  if (to) query.to = to;
+
+  const search = useInfiniteQuery({
+    queryKey: ["decisions", query],
+    queryFn: ({ pageParam }) =>
+      data(api.GET("/v1/decisions", { params: { query: pageParam ? { ...query, page_token: pageParam } : query } })),
+    initialPageParam: "",
+    getNextPageParam: (last) => last.next_page_token || undefined,
+  });
+  const rows = search.data?.pages.flatMap((p) => p.decisions ?? []) ?? [];
+  return (
+    <>
+      <h1>Decisions</h1>
+      <SearchForm key={params.toString()} params={params} onSearch={setParams} />
+      {search.isPending && <Loading what="decisions" />}
+      {search.error && <Failure error={search.error} what="decisions" />}
+      {search.data && rows.length === 0 && (
+        <Empty>No decision matches. All fields you fill in must hold together; leave some empty to find more.</Empty>
+      )}
+      {rows.length > 0 && (
+        <section className="card wide" aria-label="Results">
+          <p className="quiet" role="status">
+            {plural(rows.length, "decision")}
+            {search.hasNextPage ? " so far" : ""}, newest first.
+          </p>
+          <DecisionTable rows={rows} label="Decisions found" />
+          {search.hasNextPage && (
+            <button type="button" onClick={() => search.fetchNextPage()} disabled={search.isFetchingNextPage}>
+              {search.isFetchingNextPage ? "Loading…" : "Show more"}
+            </button>
+          )}
+        </section>
+      )}
+    </>
+  );
+}
+
+function SearchForm({ params, onSearch }: { params: URLSearchParams; onSearch: (p: Record<string, string>) => void }) {
+  const [rules, setRules] = useState(params.get("fallback_only") === "true");
+  const submit = (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const next: Record<string, string> = {};
+    for (const [name, text] of new FormData(event.currentTarget)) {
+      if (typeof text === "string" && text.trim()) next[name] = text.trim();
+    }
+    if (rules) next.fallback_only = "true";
+    onSearch(next);
+  };
+  return (
+    <form className="search card wide" onSubmit={submit} aria-label="Search decisions">
+      {fields.map((f) => (
+        <label key={f.name}>
+          {f.label}
+          <input name={f.name} placeholder={f.hint} defaultValue={params.get(f.name) ?? ""} autoComplete="off" />
+        </label>
+      ))}
+      <label>
+        From (UTC)
+        <input name="from" type="datetime-local" step="1" defaultValue={params.get("from") ?? ""} />
+      </label>
+      <label>
+        To (UTC)
+        <input name="to" type="datetime-local" step="1" defaultValue={params.get("to") ?? ""} />
+      </label>
+      <label className="check">
+        <input type="checkbox" checked={rules} onChange={(e) => setRules(e.target.checked)} />
+        Answered by the rules only
+      </label>
+      <div className="actions">
+        <button type="submit">Search</button>
+        <Link to="/decisions">Clear</Link>
+      </div>
+    </form>
+  );
+}
+
+/** Decisions as rows, each leading to its waybill. */
+export function DecisionTable({ rows, label }: { rows: readonly DecisionSummary[]; label: string }) {
+  return (
+    <Table
+      label={label}
+      head={
+        <tr>
+          <th scope="col">Order</th>
+          <th scope="col">Action</th>
+          <th scope="col">Decided by</th>
+          <th scope="col" className="number">
+            Score
+          </th>
+          <th scope="col">Endpoint</th>
+          <th scope="col">Decided at</th>
+        </tr>
+      }
+    >
+      {rows.map((d) => (
+        <tr key={d.decision_id}>
+          <th scope="row">
+            <Link to={`/decisions/${d.decision_id}`}>{d.business_key || d.decision_id}</Link>
+          </th>
+          <td>{d.action || "nothing possible"}</td>
+          <td>{d.fallback ? <Chip tone="warn">rules</Chip> : d.model}</td>
+          <td className="number">{real(d.score, 3)}</td>
+          <td>
+            {d.endpoint}@v{d.revision}
+          </td>
+          <td className="time">{utc(d.decided_at)}</td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
