@@ -216,7 +216,7 @@ function Recent() {
       {recent.error && <Failure error={recent.error} what="decisions" />}
       {recent.data &&
         (recent.data.decisions?.length ? (
-          <DecisionTable rows={recent.data.decisions} label="Last decisions" />
+          <DecisionTable rows={recent.data.decisions} label="The newest decisions" />
         ) : (
           <Empty>No decision yet. The first one asked of an endpoint appears here within seconds.</Empty>
         ))}
