@@ -2,44 +2,73 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build gen gen-check lint test race fuzz bench check vuln clean
+# What scripts/setup-* could not find on the machine they put under .build; it is used when it is there.
+export PATH := $(CURDIR)/.build/node/bin:$(PATH)
+ifneq ($(wildcard $(CURDIR)/.build/postgres/bin/postgres),)
+export WAYBILL_POSTGRES_BIN ?= $(CURDIR)/.build/postgres/bin
+endif
+
+web_sources := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -type f -print)
+
+.PHONY: help setup build demo gen gen-check lint test race web-test fuzz bench check vuln clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
 
-setup: ## install what the tests need and is missing (Postgres)
+setup: ## find or install Postgres and Node
 	@scripts/setup-postgres
+	@scripts/setup-node
 
-build: ## compile every package
-	go build ./...
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
-gen: ## generate code and the OpenAPI file from proto/
+web/dist/index.html: web/node_modules/.package-lock.json $(web_sources)
+	cd web && npm run --silent build -- --logLevel warn
+
+build: setup ## the pages, then the one binary, into bin/waybill
+	@$(MAKE) --no-print-directory web/dist/index.html
+	CGO_ENABLED=0 go build -trimpath -o bin/waybill ./cmd/waybill
+
+demo: build ## set everything up and tell the whole story on a hub of its own
+	@bin/waybill demo
+
+gen: ## generate code and the OpenAPI file from proto/, and the types of the pages from that
 	cd proto && go tool -modfile=../scripts/tools.mod buf format -w && go tool -modfile=../scripts/tools.mod buf generate
+	cd web && npm run --silent gen
 
-gen-check: ## fail when generated code is not fresh
+gen-check: setup web/node_modules/.package-lock.json ## fail when generated code is not fresh
 	@scripts/gen-check
+	cd web && npm run --silent gen:check
 
-lint: ## format, vet, proto lint
-	@out=$$(gofmt -l . | grep -v '^\.build/'); test -z "$$out" || { echo "not gofmt'ed: $$out" >&2; exit 1; }
+lint: setup web/node_modules/.package-lock.json ## format, vet, linters, proto, pages, deployment files
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed: $$out" >&2; exit 1; }
 	go vet ./...
 	cd proto && go tool -modfile=../scripts/tools.mod buf lint
+	cd web && npm run --silent lint
 
-test: setup ## unit, property and integration tests on a real Postgres and S3
+test: build ## unit, property and integration tests on a real Postgres and S3, then the pages in a browser
 	go test -count=1 -timeout 15m ./...
+	@$(MAKE) --no-print-directory web-test
 
-race: setup ## the same under the race detector, where it matters most
-	go test -count=1 -race -timeout 20m ./audit ./registry ./lineage ./internal/...
+web-test: web/node_modules/.package-lock.json ## the pages: unit tests, weight, and the real binary in a browser
+	@scripts/setup-browser
+	cd web && npm test --silent && npm run --silent size && npm run --silent e2e
+
+race: setup ## the Go tests under the race detector, where it matters most
+	go test -count=1 -race -timeout 20m ./audit ./registry ./lineage ./decision ./drift ./internal/...
 
 fuzz: ## each fuzz target for ten seconds
 	@scripts/fuzz 10s
 
-bench: setup ## a short run of every benchmark
-	go test -run '^$$' -bench . -benchtime 200ms ./audit ./score
+bench: build ## first figures beside their physical limits, from one run
+	bin/waybill bench --quick
+	go test -run '^$$' -bench . -benchtime 200ms ./audit ./score ./drift
 
-check: lint gen-check test bench ## everything that CI runs
+check: lint gen-check test race bench ## everything that CI runs
 
 vuln: ## known vulnerabilities in what the code calls (needs the vulnerability database)
 	go tool -modfile=scripts/tools.mod govulncheck ./...
 
 clean: ## remove what make built
-	rm -rf .build bin
+	rm -rf .build bin web/dist/assets web/dist/index.html web/dist/icon.svg web/dist/.vite

@@ -31,13 +31,21 @@ export function DecisionPage() {
     <>
       <Verdict d={d} />
       <div className="grid">
-        <Reasons d={d} />
-        <Approval d={d} />
-        <Order d={d} />
+        <div className="column">
+          <Reasons d={d} />
+        </div>
+        <div className="column">
+          <Approval d={d} />
+          <Order d={d} />
+        </div>
         <Inputs d={d} />
-        <Candidates d={d} />
-        <Gates d={d} />
-        <Outcomes d={d} />
+        <div className="column">
+          <Candidates d={d} />
+        </div>
+        <div className="column">
+          <Gates d={d} />
+          <Outcomes d={d} />
+        </div>
         <LineageCard decisionId={id} />
         <ProofCard decisionId={id} />
         <Again d={d} id={id} />

@@ -16,10 +16,14 @@ export function HomePage() {
     <>
       <h1>Home</h1>
       <div className="grid">
-        <Attention />
-        <Traffic />
-        <Endpoints />
-        <LogHealth />
+        <div className="column">
+          <Attention />
+          <Endpoints />
+        </div>
+        <div className="column">
+          <Traffic />
+          <LogHealth />
+        </div>
         <Recent />
       </div>
     </>
