@@ -130,6 +130,9 @@ func (s *graphs) decision(ctx context.Context, w *walk, text string) error {
 	if err := json.Unmarshal(row.Leaf, &leaf); err != nil {
 		return waybill.Wrap(waybill.Corrupt, err, "the leaf of the decision cannot be read")
 	}
+	if w.o.AsOf.IsZero() { // what came later, such as new commits of a view it read, is not where it came from
+		w.o.AsOf = row.DecidedAt
+	}
 	focus := lineage.Node("decision:" + id.String())
 	w.node(focus, 0)
 	used := []lineage.Edge{{From: lineage.Node("endpoint:" + leaf.Endpoint), Kind: lineage.Serves}}
