@@ -8,6 +8,11 @@ ifneq ($(wildcard $(CURDIR)/.build/postgres/bin/postgres),)
 export WAYBILL_POSTGRES_BIN ?= $(CURDIR)/.build/postgres/bin
 endif
 
+# A Node of its own knows a list of authorities of its own; add the machine's.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export NODE_EXTRA_CA_CERTS ?= /etc/ssl/certs/ca-certificates.crt
+endif
+
 web_sources := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -type f -print)
 
 .PHONY: help setup build demo gen gen-check lint test race web-test fuzz bench check vuln clean
