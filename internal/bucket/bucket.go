@@ -108,7 +108,20 @@ func (b *Bucket) classify(doing string, err error) error {
 func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, size int64) (Object, error) {
 	h := sha256.New()
 	n := &counter{r: io.TeeReader(r, h)}
-	info, err := b.client.PutObject(ctx, b.name, key, n, size, minio.PutObjectOptions{PartSize: partSize, NumThreads: 1})
+	var body io.Reader = n
+	if size < 0 {
+		// What fits in one part goes as one plain request instead of three.
+		var head bytes.Buffer
+		switch _, err := io.CopyN(&head, n, partSize); {
+		case n.err != nil:
+			return Object{}, n.err
+		case err == nil:
+			body = io.MultiReader(&head, n)
+		default: // io.EOF
+			body, size = bytes.NewReader(head.Bytes()), int64(head.Len())
+		}
+	}
+	info, err := b.client.PutObject(ctx, b.name, key, body, size, putOptions(size))
 	if n.err != nil {
 		return Object{}, n.err // the source failed, and its error says more than the upload's
 	}
@@ -119,6 +132,13 @@ func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, size int64) (
 		return Object{}, waybill.Errorf(waybill.Corrupt, "the object store kept %d of %d bytes", info.Size, n.n)
 	}
 	return Object{Key: key, Size: n.n, SHA256: [32]byte(h.Sum(nil))}, nil
+}
+
+// putOptions are the options for an upload of size bytes, -1 for unknown. An empty body is not signed chunk by chunk:
+// minio-go would send the closing chunk after a header that announces no body, and the store would read that chunk as
+// the next request on the connection.
+func putOptions(size int64) minio.PutObjectOptions {
+	return minio.PutObjectOptions{PartSize: partSize, NumThreads: 1, DisableContentSha256: size == 0}
 }
 
 // counter counts bytes and remembers the source's own error.
@@ -139,7 +159,7 @@ func (c *counter) Read(p []byte) (int, error) {
 
 // PutIfAbsent stores data unless the key is taken: then it returns ErrExists and changes nothing.
 func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte) error {
-	opts := minio.PutObjectOptions{}
+	opts := putOptions(int64(len(data)))
 	opts.SetMatchETagExcept("*")
 	if _, err := b.client.PutObject(ctx, b.name, key, bytes.NewReader(data), int64(len(data)), opts); err != nil {
 		return b.classify("put object", err)

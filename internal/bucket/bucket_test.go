@@ -35,11 +35,26 @@ func TestBucket(t *testing.T) {
 			t.Fatalf("bound: %v", err)
 		}
 	})
+	t.Run("OnePartExactly", func(t *testing.T) {
+		t.Parallel()
+		for _, size := range []int{1, 8<<20 - 1, 8 << 20, 8<<20 + 1} {
+			data := bytes.Repeat([]byte{7}, size)
+			obj, err := b.Put(ctx, "edge", io.MultiReader(bytes.NewReader(data)), -1)
+			if err != nil || obj.Size != int64(size) || obj.SHA256 != sha256.Sum256(data) {
+				t.Fatalf("put %d bytes: %d, %v", size, obj.Size, err)
+			}
+			if _, err := b.GetVerified(ctx, "edge", obj.SHA256, int64(size)); err != nil {
+				t.Fatalf("get %d bytes: %v", size, err)
+			}
+		}
+	})
 	t.Run("EmptyObject", func(t *testing.T) {
 		t.Parallel()
-		obj, err := b.Put(ctx, "empty", strings.NewReader(""), -1)
-		if err != nil || obj.Size != 0 || obj.SHA256 != sha256.Sum256(nil) {
-			t.Fatalf("put: %+v, %v", obj, err)
+		for _, size := range []int64{-1, 0} {
+			obj, err := b.Put(ctx, "empty", strings.NewReader(""), size)
+			if err != nil || obj.Size != 0 || obj.SHA256 != sha256.Sum256(nil) {
+				t.Fatalf("put: %+v, %v", obj, err)
+			}
 		}
 	})
 	t.Run("ContentIsItsOwnName", func(t *testing.T) {
