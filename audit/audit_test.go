@@ -299,6 +299,7 @@ func TestLog_LostSessions(t *testing.T) {
 	if len(acked) < 400 {
 		t.Errorf("only %d of 800 appends were acknowledged", len(acked))
 	}
+	b.pool.Reset() // the reading below is not what is tested: no dead sessions for it
 	for id, r := range acked {
 		row, err := b.log.FindDecision(ctx, "acme", id)
 		if err != nil || row.Seq != r.Index {

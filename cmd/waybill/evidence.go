@@ -194,6 +194,15 @@ func verifyDecision(ctx context.Context, cmd *cobra.Command, c *client, key, id 
 	if err != nil {
 		return err
 	}
+	if err := checkProof(key, id, p); err != nil {
+		return err
+	}
+	return printer{cmd, false}.say(nil, "decision %s is entry %d of %d, proven by %d hashes up to the signed root", id, p.GetIndex(), p.GetSize(), len(p.GetPath()))
+}
+
+// checkProof checks a proof as somebody without the hub would: the leaf is about this decision, and its hash leads to
+// the root that key has signed.
+func checkProof(key, id string, p *auditv1.GetDecisionProofResponse) error {
 	r := audit.Receipt{Index: p.GetIndex(), Size: p.GetSize(), Checkpoint: p.GetCheckpoint(), LeafHash: audit.LeafHash([]byte(p.GetLeaf()))}
 	for _, h := range p.GetPath() {
 		b, err := base64.StdEncoding.DecodeString(h)
@@ -208,5 +217,5 @@ func verifyDecision(ctx context.Context, cmd *cobra.Command, c *client, key, id 
 	if !strings.Contains(p.GetLeaf(), `"id":"`+id+`"`) {
 		return findingError{fmt.Errorf("entry %d is in the log but is not about decision %s", p.GetIndex(), id)}
 	}
-	return printer{cmd, false}.say(nil, "decision %s is entry %d of %d, proven by %d hashes up to the signed root", id, p.GetIndex(), p.GetSize(), len(p.GetPath()))
+	return nil
 }

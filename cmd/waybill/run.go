@@ -119,7 +119,7 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "waybill_access_refusals_total", Help: "Callers that could not be authenticated."},
 			func() float64 { return float64(h.access.Refusals()) }))
 	if h.server, err = api.New(ctx, api.Config{Access: h.access, Features: h.features, Models: h.models, Decisions: h.decisions, Log: h.log, Lineage: h.graph,
-		Drift: h.drift, Ready: h.pool.Ping, Web: web.Handler(), Metrics: metrics, Logger: c.Logger}); err != nil {
+		Drift: h.drift, Ready: h.pool.Ping, Away: pg.IsConnLost, Web: web.Handler(), Metrics: metrics, Logger: c.Logger}); err != nil {
 		return nil, err
 	}
 	return h, nil

@@ -139,6 +139,9 @@ func (s *Server) finish(ctx context.Context, method string, start time.Time, pan
 	if panicked != nil {
 		s.logger.ErrorContext(ctx, "handler panicked", "method", method, "panic", panicked, "request_id", requestID(ctx), "stack", string(debug.Stack()))
 		err = waybill.Errorf(waybill.Internal, "panic")
+	} else if err != nil && waybill.CodeOf(err) == waybill.Internal && ctx.Err() == nil && s.away(err) {
+		s.logger.WarnContext(ctx, "database away", "method", method, "error", err, "request_id", requestID(ctx))
+		err = waybill.Wrap(waybill.Unavailable, err, "the database is away; try again")
 	} else if c := waybill.CodeOf(err); err != nil && (c == waybill.Internal || c == waybill.Corrupt) && ctx.Err() == nil {
 		s.logger.ErrorContext(ctx, "call failed", "method", method, "error", err, "request_id", requestID(ctx))
 	}

@@ -46,6 +46,7 @@ type Config struct {
 	Lineage   *lineage.Graph
 	Drift     *drift.Store
 	Ready     func(ctx context.Context) error // nil error: the hub can serve
+	Away      func(err error) bool            // tells that err comes from a database that is away; nil for never
 	Web       http.Handler                    // the pages; nil for none
 	Metrics   *prometheus.Registry            // defaults to a fresh one
 	Logger    *slog.Logger
@@ -54,6 +55,7 @@ type Config struct {
 // Server is the door.
 type Server struct {
 	access  *access.Access
+	away    func(error) bool
 	logger  *slog.Logger
 	rules   map[string]rule
 	metrics *metrics
@@ -69,7 +71,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
 	}
-	s := &Server{access: c.Access, logger: c.Logger, metrics: newMetrics(c.Metrics)}
+	if c.Away == nil {
+		c.Away = func(error) bool { return false }
+	}
+	s := &Server{access: c.Access, away: c.Away, logger: c.Logger, metrics: newMetrics(c.Metrics)}
 	var err error
 	if s.rules, err = rules(
 		accessv1.File_waybill_access_v1_access_proto.Services().ByName("AccessService"),

@@ -111,6 +111,9 @@ func unprivileged() (*syscall.Credential, error) {
 	return nil, waybill.Errorf(waybill.Conflict, "Postgres refuses to run as root and there is no account postgres or nobody to run it; run as another user")
 }
 
+// openFolder holds the clusters whose own folder the account of Postgres cannot reach.
+const openFolder = "/var/lib/waybill"
+
 // place returns dir when the account can reach it, else a folder of the same identity that it can: root's home, for
 // one, is closed to others.
 func place(dir string, cred *syscall.Credential) (string, error) {
@@ -124,7 +127,13 @@ func place(dir string, cred *syscall.Credential) (string, error) {
 	for p := filepath.Dir(abs); p != "/"; p = filepath.Dir(p) {
 		if info, err := os.Stat(p); err == nil && info.Mode().Perm()&0o001 == 0 {
 			sum := sha256.Sum256([]byte(abs))
-			return filepath.Join("/var/lib/waybill", hex.EncodeToString(sum[:6])), nil
+			if err := os.MkdirAll(openFolder, 0o755); err != nil {
+				return "", fmt.Errorf("make folder: %w", err)
+			}
+			if err := os.Chmod(openFolder, 0o755); err != nil { // whatever the umask is: the account must pass through
+				return "", fmt.Errorf("open folder to the postgres account: %w", err)
+			}
+			return filepath.Join(openFolder, hex.EncodeToString(sum[:6])), nil
 		}
 	}
 	return abs, nil
