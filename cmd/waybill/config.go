@@ -156,11 +156,15 @@ func (s setting) read(cmd *cobra.Command, env environment) (string, error) {
 
 // require stops the boot when something that has no safe preset is missing.
 func (c settings) require() error {
-	for name, v := range map[string]string{"WAYBILL_DATABASE_URL": c.DatabaseURL, "WAYBILL_S3_ENDPOINT": c.S3.Endpoint, "WAYBILL_S3_ACCESS_KEY": c.S3.AccessKey,
-		"WAYBILL_S3_SECRET_KEY": c.S3.SecretKey, "WAYBILL_LOG_ORIGIN": c.LogOrigin, "WAYBILL_LOG_KEY": c.LogKey} {
-		if v == "" {
-			return usageError{fmt.Errorf("%s is not set; see: waybill serve --help", name)}
+	var missing []string
+	for _, s := range []struct{ name, value string }{{"WAYBILL_DATABASE_URL", c.DatabaseURL}, {"WAYBILL_S3_ENDPOINT", c.S3.Endpoint},
+		{"WAYBILL_S3_ACCESS_KEY", c.S3.AccessKey}, {"WAYBILL_S3_SECRET_KEY", c.S3.SecretKey}, {"WAYBILL_LOG_ORIGIN", c.LogOrigin}, {"WAYBILL_LOG_KEY", c.LogKey}} {
+		if s.value == "" {
+			missing = append(missing, s.name)
 		}
+	}
+	if len(missing) > 0 {
+		return usageError{fmt.Errorf("not set: %s; see: waybill serve --help", strings.Join(missing, ", "))}
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return usageError{fmt.Errorf("tls-cert and tls-key belong together; one of them is not set")}

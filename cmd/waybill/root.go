@@ -93,11 +93,21 @@ func explain(err error) string {
 
 // exact demands n arguments and names them when they are not there.
 func exact(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) != len(names) {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == len(names):
+			return nil
+		case len(names) == 0 && cmd.HasSubCommands():
+			text := fmt.Sprintf("%s has no command %q", cmd.CommandPath(), args[0])
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				text += "; is it " + strings.Join(near, " or ") + "?"
+			}
+			return usageError{errors.New(text + " (see --help)")}
+		case len(names) == 0:
+			return usageError{fmt.Errorf("%s takes no arguments; got %q (see --help)", cmd.CommandPath(), args[0])}
+		default:
 			return usageError{fmt.Errorf("expected %s; got %d arguments (see --help)", strings.Join(names, " "), len(args))}
 		}
-		return nil
 	}
 }
 
@@ -127,6 +137,7 @@ Exit codes: 0 done, 1 failed, 2 called wrongly, 3 a check found something wrong.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddGroup(&cobra.Group{ID: "hub", Title: "Run a hub:"}, &cobra.Group{ID: "features", Title: "Features:"},
 		&cobra.Group{ID: "models", Title: "Models and endpoints:"}, &cobra.Group{ID: "evidence", Title: "Evidence:"}, &cobra.Group{ID: "people", Title: "Who may do what:"})
+	root.SuggestionsMinimumDistance = 2
 	var cl clientFlags
 	root.PersistentFlags().StringVar(&cl.url, "url", "", "address of the hub, e.g. http://127.0.0.1:8080 (WAYBILL_URL)")
 	root.PersistentFlags().StringVar(&cl.grpc, "grpc", "", "gRPC address of the hub, e.g. 127.0.0.1:8081 (WAYBILL_GRPC)")

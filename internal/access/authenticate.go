@@ -27,9 +27,9 @@ func (g Grant) Permits(action string) bool {
 // of the words helps to guess one.
 var (
 	errMalformed = waybill.Errorf(waybill.Unauthenticated, "the token is malformed; check that it was copied as a whole")
-	errUnknown   = waybill.Errorf(waybill.Unauthenticated, "the token is unknown")
-	errExpired   = waybill.Errorf(waybill.Unauthenticated, "the token has expired")
-	errRevoked   = waybill.Errorf(waybill.Unauthenticated, "the token was revoked")
+	errUnknown   = waybill.Errorf(waybill.Unauthenticated, "the token is unknown; check that it belongs to this hub")
+	errExpired   = waybill.Errorf(waybill.Unauthenticated, "the token has expired; have a new one issued with POST /v1/tokens")
+	errRevoked   = waybill.Errorf(waybill.Unauthenticated, "the token was revoked; have a new one issued with POST /v1/tokens")
 	errCutOff    = waybill.Errorf(waybill.Unavailable, "this node cannot tell whether credentials still hold; try again or use another node")
 )
 
