@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -577,6 +578,18 @@ type row struct {
 	decision              *Decision // nil for governance events
 }
 
+// storable refuses decisions with text that Postgres cannot hold. What callers send was checked long before; an action
+// is computed by an endpoint's own expression.
+func storable(d *Decision) error {
+	for _, f := range []struct{ field, text string }{{"business_key", d.BusinessKey}, {"action", d.Leaf.Action}, {"fallback", d.Leaf.Fallback},
+		{"gates", strings.Join(d.Leaf.Gates, " ")}} {
+		if !utf8.ValidString(f.text) || strings.IndexByte(f.text, 0) >= 0 {
+			return waybill.InvalidField(f.field, "must be UTF-8 without the character U+0000; change the request, or the endpoint's expression that makes it")
+		}
+	}
+	return nil
+}
+
 // build makes leaves, hashes and the tree after the batch, in memory of its own.
 func (l *Log) build(waiters []*waiter, events []storedEvent, duplicates map[decisionKey]known) (*pending, error) {
 	p := &pending{waiters: waiters, results: make([]outcome, len(waiters)), edges: map[uint][]byte{}, tiles: map[tileID][]byte{}, pseq: l.pseq}
@@ -618,6 +631,10 @@ func (l *Log) build(waiters []*waiter, events []storedEvent, duplicates map[deci
 			}
 			p.results[i] = p.results[first]
 			p.results[i].receipt.Duplicate, p.results[i].receipt.Payload = true, waiters[first].d.Payload
+			continue
+		}
+		if err := storable(w.d); err != nil { // one that Postgres refuses would take the whole batch with it
+			p.results[i].err = err
 			continue
 		}
 		leaf := w.d.Leaf

@@ -10,6 +10,7 @@ import (
 	"math"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 
 	"waybill"
@@ -273,11 +274,17 @@ func (s *Service) scoreWithModel(ctx context.Context, r *run) error {
 // scoreWithRules scores every candidate with the rule set. It is the last resort: its failure is the decision's.
 func (s *Service) scoreWithRules(r *run) error {
 	r.model, r.explain, r.rule = nil, explanation{}, ""
+	nobody := func(err error) error {
+		return waybill.Wrap(waybill.Unavailable, err, "neither the model nor the rules of endpoint "+r.rev.def.Name+" could answer ("+r.fallback+"; rules: "+reasonOf(err)+")")
+	}
+	if r.rev.noRules != nil {
+		return nobody(r.rev.noRules)
+	}
 	for i := range r.cands {
 		c := &r.cands[i]
 		v, err := r.rev.rules.Evaluate(c.features)
 		if err != nil {
-			return waybill.Wrap(waybill.Unavailable, err, "neither the model nor the rules of endpoint "+r.rev.def.Name+" could answer ("+r.fallback+"; rules: "+reasonOf(err)+")")
+			return nobody(err)
 		}
 		c.score, c.raw, c.action = v.Score, v.Score, v.Rule
 	}
@@ -480,7 +487,7 @@ func reasonOf(err error) string {
 			s += v.Field + " " + v.Remedy
 		}
 		if len(s) > 200 {
-			s = s[:200]
+			s = strings.ToValidUTF8(s[:200], "") // no half of a character: Postgres would not take it
 		}
 		return s
 	}

@@ -65,11 +65,8 @@ func (l *loaded) columns(r *featurestore.Reader) ([]int, error) {
 }
 
 // loadRules reads a rule set. It must be approved like any model: what answers in need was consented to as well.
-func (s *Service) loadRules(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef) (*score.RuleSet, error) {
-	v, err := s.models.Get(ctx, tenant, ref)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) loadRules(ctx context.Context, tenant waybill.Tenant, v registry.Version) (*score.RuleSet, error) {
+	ref := v.Ref()
 	if v.Format != registry.Rules {
 		return nil, waybill.InvalidField("fallback", ref.String()+" is "+string(v.Format)+"; the fallback must be a rule set")
 	}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"waybill"
 )
@@ -47,6 +48,8 @@ func typed(path string, fields []Field, body map[string]any, now time.Time, bad 
 			switch {
 			case !ok:
 				fail(f.Name, "is "+describe(v)+"; give a text")
+			case strings.IndexByte(s, 0) >= 0 || !utf8.ValidString(s):
+				fail(f.Name, "is not UTF-8 or holds the character U+0000, which is not text; leave it out")
 			case f.Required && s == "":
 				fail(f.Name, "is empty; give a text")
 			case float64(len(s)) > most:

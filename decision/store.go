@@ -98,7 +98,9 @@ type revision struct {
 	published time.Time
 	document  string
 	reader    *featurestore.Reader
-	rules     *score.RuleSet
+	rules     *score.RuleSet // nil when they may not or cannot answer
+	rulesOf   string         // digest of the version that rules were read from
+	noRules   error          // why rules is nil
 }
 
 // Endpoint is an endpoint as lists and pages show it.
@@ -187,7 +189,9 @@ func (s *Service) Refresh(ctx context.Context) error {
 		key := endpointKey{row.Tenant, row.Name}
 		if old != nil {
 			if was := old.endpoints[key]; was != nil && was.number == row.Revision {
-				next.endpoints[key] = was
+				again := *was // decisions under way keep theirs
+				s.bindRules(ctx, &again)
+				next.endpoints[key] = &again
 				continue
 			}
 		}
@@ -195,6 +199,7 @@ func (s *Service) Refresh(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("open endpoint %s revision %d: %w", row.Name, row.Revision, err)
 		}
+		s.bindRules(ctx, rev)
 		next.endpoints[key] = rev
 	}
 	for _, rev := range next.endpoints {
@@ -219,7 +224,7 @@ type storedRevision struct {
 	Published  time.Time
 }
 
-// open compiles a stored revision and binds it to its feature service and rule set.
+// open compiles a stored revision and binds it to its feature service.
 func (s *Service) open(ctx context.Context, row storedRevision) (*revision, error) {
 	def, err := Parse([]byte(row.Definition))
 	if err != nil {
@@ -235,10 +240,20 @@ func (s *Service) open(ctx context.Context, row storedRevision) (*revision, erro
 	if rev.reader, err = s.features.Reader(ctx, row.Tenant, p.service); err != nil {
 		return nil, err
 	}
-	if rev.rules, err = s.loadRules(ctx, row.Tenant, p.fallback); err != nil {
-		return nil, err
-	}
 	return rev, nil
+}
+
+// bindRules gives a revision its rule set, or the reason why it has none: revoked or with changed bytes it must not
+// answer, and must not keep this hub from serving the models of all others either.
+func (s *Service) bindRules(ctx context.Context, rev *revision) {
+	v, err := s.models.Get(ctx, rev.tenant, rev.fallback)
+	if err == nil && v.State.Serves() && rev.rules != nil && rev.rulesOf == v.Digest {
+		return
+	}
+	rev.rules, rev.rulesOf, rev.noRules = nil, v.Digest, err
+	if err == nil {
+		rev.rules, rev.noRules = s.loadRules(ctx, rev.tenant, v)
+	}
 }
 
 // stateOf asks the registry. A version that cannot be read is not approved: the fallback answers and says why.
@@ -337,7 +352,11 @@ func (s *Service) Publish(ctx context.Context, actor waybill.Actor, doc []byte, 
 			return Endpoint{}, false, err
 		}
 	}
-	if _, err := s.loadRules(ctx, actor.Tenant, p.fallback); err != nil {
+	rules, err := s.models.Get(ctx, actor.Tenant, p.fallback)
+	if err != nil {
+		return Endpoint{}, false, err
+	}
+	if _, err := s.loadRules(ctx, actor.Tenant, rules); err != nil {
 		return Endpoint{}, false, err
 	}
 	canon, digest, err := canonical(def)
@@ -406,9 +425,15 @@ func (s *Service) Endpoint(tenant waybill.Tenant, name string) (Endpoint, error)
 	st := s.snapshot.Load().states[stateKey{tenant, rev.model}]
 	e := Endpoint{Name: name, Revision: rev.number, Type: rev.def.Type, Model: rev.model, ModelState: st.version.State, Fallback: rev.fallback,
 		Service: rev.service, Digest: rev.digest, Author: rev.author, Reason: rev.reason, Published: rev.published, Document: rev.document}
-	if _, err := s.serving(rev); err != nil {
+	_, err = s.serving(rev)
+	switch {
+	case err != nil && rev.noRules != nil:
+		e.Serving = "nobody answers: " + reasonOf(err) + "; rules: " + reasonOf(rev.noRules)
+	case err != nil:
 		e.Serving = "the rules " + rev.fallback.String() + " answer: " + reasonOf(err)
-	} else {
+	case rev.noRules != nil:
+		e.Serving = rev.model.String() + " answers; no rules stand by: " + reasonOf(rev.noRules)
+	default:
 		e.Serving = rev.model.String() + " answers; the rules " + rev.fallback.String() + " stand by"
 	}
 	return e, nil
