@@ -123,19 +123,25 @@ func readCSV(data []byte) (*table, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	r := csv.NewReader(&newlines{r: bufio.NewReader(bytes.NewReader(data))})
 	r.ReuseRecord = false
-	bad := func(err error) error {
+	var head []string
+	bad := func(rec []string, err error) error {
 		var pe *csv.ParseError
-		if errors.As(err, &pe) {
-			return waybill.InvalidField("line "+strconv.Itoa(pe.Line), "cannot be read: "+pe.Err.Error())
+		switch {
+		case !errors.As(err, &pe):
+			return fmt.Errorf("read csv: %w", err)
+		case errors.Is(err, csv.ErrFieldCount):
+			return waybill.InvalidField("line "+strconv.Itoa(pe.Line), fmt.Sprintf("has %d fields; give %d: %s", len(rec), len(head), short(strings.Join(head, ", "))))
 		}
-		return fmt.Errorf("read csv: %w", err)
+		return waybill.InvalidField("line "+strconv.Itoa(pe.Line)+", column "+strconv.Itoa(pe.Column),
+			"cannot be read: "+pe.Err.Error()+`; put a field with a quote, comma or line end in quotes, and write a quote in it twice ("")`)
 	}
-	head, err := r.Read()
+	var err error
+	head, err = r.Read()
 	if errors.Is(err, io.EOF) {
 		return nil, waybill.InvalidField("file", "is empty; the first line must name the columns")
 	}
 	if err != nil {
-		return nil, bad(err)
+		return nil, bad(nil, err)
 	}
 	if len(head) > maxCSVFields {
 		return nil, waybill.InvalidField("line 1", fmt.Sprintf("names %d columns; at most %d", len(head), maxCSVFields))
@@ -148,7 +154,7 @@ func readCSV(data []byte) (*table, error) {
 			break
 		}
 		if err != nil {
-			return nil, bad(err)
+			return nil, bad(rec, err)
 		}
 		if len(rows) == MaxFileRows {
 			return nil, waybill.Errorf(waybill.TooLarge, "the file has more than %d rows; cut it into several", MaxFileRows)
