@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
 	"waybill"
 	"waybill/audit"
 	"waybill/decision"
@@ -21,6 +26,7 @@ import (
 	"waybill/featurestore"
 	"waybill/internal/access"
 	"waybill/internal/api"
+	"waybill/internal/bucket"
 	"waybill/internal/pgtest"
 	"waybill/lineage"
 	"waybill/registry"
@@ -59,6 +65,17 @@ func (s source) TrainingSetOf(ctx context.Context, tenant waybill.Tenant, model 
 type hub struct {
 	url, token, otherToken string
 	key                    string
+	ann, bob               waybill.Actor
+
+	pool     *pgxpool.Pool
+	objects  *bucket.Bucket
+	access   *access.Access
+	features *featurestore.Store
+	models   *registry.Store
+	service  *decision.Service
+	log      *audit.Log
+	grpc     *grpc.ClientConn
+	second   func(t *testing.T) *hub // another node on the same database and bucket
 }
 
 // setup is a hub with an approved model, an endpoint, and tokens of two tenants.
@@ -68,7 +85,7 @@ func setup(t *testing.T) *hub {
 	pool := pgtest.DB(t)
 	ann, bob := waybill.Actor{ID: "ann", Tenant: "acme", Kind: waybill.Person}, waybill.Actor{ID: "bob", Tenant: "acme", Kind: waybill.Person}
 	acc := check[*access.Access](t)(access.Open(ctx, pool, access.Config{Env: access.Dev}))
-	h := &hub{}
+	h := &hub{ann: ann, bob: bob, pool: pool, access: acc}
 	h.token = check[string](t)(acc.Bootstrap(ctx, "acme", "ann"))
 	h.otherToken = check[string](t)(acc.Bootstrap(ctx, "other", "eve"))
 	for _, a := range []waybill.Actor{ann, {ID: "eve", Tenant: "other", Kind: waybill.Person}} { // administering is not deciding
@@ -111,14 +128,40 @@ func setup(t *testing.T) *hub {
 			t.Error(err)
 		}
 	})
-	server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Features: features, Decisions: service, Models: models, Log: log, Lineage: graph, Drift: watch}))
-	web := httptest.NewServer(server.Handler())
-	h.url = web.URL
-	t.Cleanup(func() {
-		web.Close()
+	h.objects, h.features, h.models, h.log = objects, features, models, log
+	serve := func(t *testing.T, h *hub) {
+		t.Helper()
+		server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Features: features, Decisions: h.service, Models: models, Log: log, Lineage: graph, Drift: watch}))
+		web := httptest.NewServer(server.Handler())
+		h.url = web.URL
+		lis := check[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+		running.Go(func() {
+			if err := server.GRPC().Serve(lis); err != nil {
+				t.Error(err)
+			}
+		})
+		h.grpc = check[*grpc.ClientConn](t)(grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials())))
+		t.Cleanup(func() {
+			web.Close()
+			if err := h.grpc.Close(); err != nil {
+				t.Error(err)
+			}
+			server.GRPC().Stop()
+		})
+	}
+	t.Cleanup(func() { // after the doors are shut
 		cancel()
 		running.Wait()
 	})
+	h.service = service
+	serve(t, h)
+	h.second = func(t *testing.T) *hub {
+		t.Helper()
+		other := *h
+		other.service = check[*decision.Service](t)(decision.New(ctx, pool, features, models, log, decision.Config{}))
+		serve(t, &other)
+		return &other
+	}
 	return h
 }
 
@@ -163,41 +206,5 @@ func TestDecide_TheContract(t *testing.T) {
 	}
 	if code, _ := h.call(t, "GET", "/v1/decisions/"+a["decision_id"].(string), h.otherToken, ""); code != 404 {
 		t.Fatalf("another tenant reads the decision: %d", code)
-	}
-}
-
-func TestREST_BadInput(t *testing.T) {
-	t.Parallel()
-	h := setup(t)
-	good := order(time.Now().Add(time.Hour))
-	for _, c := range []struct {
-		name, method, path, token, body string
-		code                            int
-		says                            string
-	}{
-		{"NoToken", "POST", "/v1/decide/route", "", good, 401, "Authorization"},
-		{"BadToken", "POST", "/v1/decide/route", "wb_dev_x", good, 401, "token"},
-		{"ForeignTenant", "POST", "/v1/decide/route", h.otherToken, good, 404, "route"},
-		{"UnknownEndpoint", "POST", "/v1/decide/nowhere", h.token, good, 404, "nowhere"},
-		{"PastDeadline", "POST", "/v1/decide/route", h.token, order(time.Now().Add(-time.Hour)), 400, "deadline"},
-		{"WrongType", "POST", "/v1/decide/route", h.token, strings.Replace(good, "40.7128", `"north"`, 1), 400, "customer_lat"},
-		{"OutOfRange", "POST", "/v1/decide/route", h.token, strings.Replace(good, "40.7128", "140", 1), 400, "customer_lat"},
-		{"NotJSON", "POST", "/v1/decide/route", h.token, "{", 400, ""},
-		{"NoRoute", "GET", "/v1/nothing", h.token, "", 404, ""},
-		{"TooLarge", "POST", "/v1/decide/route", h.token, `{"order_id":"` + strings.Repeat("x", 2<<20) + `"}`, 413, "bytes"},
-		{"BadID", "GET", "/v1/decisions/7", h.token, "", 400, "decision_id"},
-	} {
-		code, p := h.call(t, c.method, c.path, c.token, c.body)
-		text := check[[]byte](t)(json.Marshal(p))
-		if code != c.code || !strings.Contains(string(text), c.says) || p["code"] == "" {
-			t.Errorf("%s: %d %s, want %d naming %s", c.name, code, text, c.code, c.says)
-		}
-	}
-	// Bytes of any kind never make a 5xx.
-	for i := range 300 {
-		body := bytes.Repeat([]byte{byte(i), byte(i * 7), '{', '"'}, i)
-		if code, _ := h.call(t, "POST", "/v1/decide/route", h.token, string(body)); code >= 500 || code < 400 {
-			t.Fatalf("%d for %q", code, body)
-		}
 	}
 }

@@ -112,13 +112,27 @@ func authenticate(ctx context.Context, a *access.Access) (context.Context, calle
 	return context.WithValue(ctx, callerKey{}, c), c, nil
 }
 
-// admit authenticates and authorises one message of a call.
+// admit authenticates, authorises and validates one message of a call.
 func (s *Server) admit(ctx context.Context, method string, req any) (context.Context, error) {
 	ctx, c, err := authenticate(ctx, s.access)
 	if err != nil {
 		return ctx, err
 	}
-	return ctx, s.authorise(c, method, req)
+	if err := decoded(req); err != nil { // nobody's rights can be looked up for it
+		return ctx, err
+	}
+	if err := s.authorise(c, method, req); err != nil {
+		return ctx, err
+	}
+	return ctx, valid(req)
+}
+
+// valid validates what came over the wire.
+func valid(req any) error {
+	if m, ok := req.(proto.Message); ok {
+		return validate(m)
+	}
+	return nil
 }
 
 func (s *Server) authorise(c caller, method string, req any) error {
@@ -158,7 +172,7 @@ func requestID(ctx context.Context) string {
 	return ""
 }
 
-// guard is the interceptor of unary calls: recover, authenticate, authorise, then the handler.
+// guard is the interceptor of unary calls: recover, authenticate, authorise, validate, then the handler.
 func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {
 	start := time.Now()
 	defer func() {
@@ -186,7 +200,7 @@ func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.Strea
 	return handler(srv, &guardedStream{ServerStream: stream, ctx: ctx, first: func(m any) error { return s.authorise(c, info.FullMethod, m) }})
 }
 
-// guardedStream authorises the first message that comes in.
+// guardedStream authorises the first message that comes in, and validates every one.
 type guardedStream struct {
 	grpc.ServerStream
 	ctx   context.Context //nolint:containedctx // a stream is its context
@@ -201,9 +215,14 @@ func (g *guardedStream) RecvMsg(m any) error {
 	if err := g.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
+	if err := decoded(m); err != nil {
+		return err
+	}
 	if check := g.first; check != nil {
 		g.first = nil
-		return check(m)
+		if err := check(m); err != nil {
+			return err
+		}
 	}
-	return nil
+	return valid(m)
 }

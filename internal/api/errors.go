@@ -112,14 +112,28 @@ func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	writeProblem(r.Context(), nil, nil, w, r, toStatus(err))
 }
 
+// writeNoRoute answers requests that no rpc is behind.
+func writeNoRoute(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, code int) {
+	path := clipPath(r.URL.Path)
+	err := waybill.Errorf(waybill.NotFound, "there is nothing at %s; what there is is described in /openapi.json", path)
+	switch code {
+	case http.StatusNotFound:
+	case http.StatusMethodNotAllowed:
+		err = waybill.Errorf(waybill.Invalid, "%s is not for %s; what it is for is described in /openapi.json", path, r.Method)
+	default:
+		err = waybill.Errorf(waybill.Invalid, "the path %s cannot be read; percent-encode what is not plain in it", path)
+	}
+	writeProblem(ctx, mux, m, w, r, &runtime.HTTPStatusError{HTTPStatus: code, Err: toStatus(err)})
+}
+
 // writeProblem answers REST errors as application/problem+json.
 func writeProblem(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
-	st := status.Convert(err)
-	p := problem{Type: "about:blank", Status: runtime.HTTPStatusFromCode(st.Code()), Detail: st.Message(), Code: string(waybill.Internal)}
 	var he *runtime.HTTPStatusError
 	if errors.As(err, &he) {
-		p.Status = he.HTTPStatus
+		err = he.Err
 	}
+	st := status.Convert(err)
+	p := problem{Type: "about:blank", Status: runtime.HTTPStatusFromCode(st.Code()), Detail: st.Message(), Code: string(waybill.Internal)}
 	switch st.Code() { // errors of the gateway itself carry no details
 	case codes.InvalidArgument:
 		p.Code = string(waybill.Invalid)
@@ -127,9 +141,6 @@ func writeProblem(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 		p.Code = string(waybill.NotFound)
 	case codes.Unimplemented:
 		p.Code, p.Status = string(waybill.NotFound), http.StatusNotFound
-		if he != nil {
-			p.Status = he.HTTPStatus
-		}
 	default:
 	}
 	for _, d := range st.Details() {
@@ -142,6 +153,9 @@ func writeProblem(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w
 				p.Violations = append(p.Violations, violation{v.GetField(), v.GetDescription()})
 			}
 		}
+	}
+	if he != nil { // the router's own word, e.g. 405
+		p.Status = he.HTTPStatus
 	}
 	p.Title = http.StatusText(p.Status)
 	w.Header().Set("Content-Type", "application/problem+json")

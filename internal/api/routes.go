@@ -21,7 +21,7 @@ const readyWithin = 2 * time.Second
 // routes lays out the HTTP side.
 func (s *Server) routes(c Config, gateway http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", bounded(gateway))
+	mux.Handle("/v1/", s.bounded(gateway))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyWithin)

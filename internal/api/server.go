@@ -11,9 +11,10 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto" // registers itself
 	"google.golang.org/protobuf/encoding/protojson"
 
-	"waybill"
 	"waybill/audit"
 	"waybill/decision"
 	"waybill/drift"
@@ -88,6 +89,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream), grpc.MaxRecvMsgSize(MaxPush),
+		grpc.ForceServerCodecV2(lenient{encoding.GetCodecV2(protocodec.Name)}),
 		grpc.MaxConcurrentStreams(1024), grpc.ConnectionTimeout(10*time.Second))
 	inner := &door{intercept: s.guard, methods: map[string]method{}}
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, inner} {
@@ -101,7 +103,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	gateway := runtime.NewServeMux(
 		runtime.WithErrorHandler(writeProblem),
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}}),
+		runtime.WithRoutingErrorHandler(writeNoRoute),
+		runtime.SetQueryParameterParser(&strictQuery{}),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &jsonForm{runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}}}),
 		runtime.WithIncomingHeaderMatcher(func(h string) (string, bool) {
 			return strings.ToLower(h), h == "Idempotency-Key" || h == "X-Request-Id" // the gateway passes Authorization on by itself
 		}),
@@ -122,22 +126,6 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s.http = s.routes(c, gateway)
 	return s, nil
-}
-
-// bounded refuses bodies that are too large, by their stated length at once and by their true one while they are read.
-func bounded(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		most := int64(MaxBody)
-		if strings.HasSuffix(r.URL.Path, ":push") {
-			most = MaxPush
-		}
-		if r.ContentLength > most {
-			writeError(w, r, waybill.Errorf(waybill.TooLarge, "the body has %d bytes; at most %d", r.ContentLength, most))
-			return
-		}
-		r.Body = http.MaxBytesReader(w, r.Body, most)
-		next.ServeHTTP(w, r)
-	})
 }
 
 // GRPC is the gRPC server, to be given a listener.
