@@ -46,7 +46,9 @@ func open(t testing.TB, pool *pgxpool.Pool, key string) *bundle {
 	go func() { b.finished <- l.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-b.finished
+		if err := <-b.finished; err != nil {
+			t.Error(err)
+		}
 	})
 	return b
 }

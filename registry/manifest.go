@@ -54,7 +54,7 @@ func RootDigest(format Format, entrypoint string, files []Artifact) (string, err
 // slashes, without "." and "..", printable and without a backslash, so that it means the same file in the manifest,
 // in an archive and on any disk it is unpacked to.
 func CheckPath(field, p string) error {
-	problem := ""
+	var problem string
 	switch {
 	case p == "":
 		problem = "is empty"

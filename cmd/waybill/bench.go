@@ -113,7 +113,7 @@ leaves nothing behind. The exit code is 0 when it ran, whether or not a bar hold
 				return err
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-			if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the postgres account passes through it
+			if err := os.Chmod(dir, 0o755); err != nil { // the account that runs Postgres passes through it
 				return err
 			}
 			b := &bencher{dir: dir, python: lightGBMPython(env), quick: quick, runs: 5, span: 3 * time.Second, note: notes(env.Err)}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
@@ -198,8 +199,7 @@ func benchOnline(ctx context.Context, b *bencher) (_ []result, err error) {
 			limit99 = append(limit99, r.P99)
 			return float64(r.Calls) / r.Seconds, err
 		})
-		stop()
-		if err != nil {
+		if err := errors.Join(err, stop()); err != nil {
 			return nil, err
 		}
 		r := result{Case: fmt.Sprintf("%dx%d", n, benchFeatures), Unit: "req/s", Ours: ours, Limit: limit, LimitIs: "gRPC echo, same bytes, same client, another process",
@@ -238,7 +238,7 @@ func (rawCodec) Name() string { return "proto" }
 var _ encoding.CodecV2 = rawCodec{}
 
 // startEcho serves answer to every request.
-func startEcho(answer []byte) (addr string, stop func(), err error) {
+func startEcho(answer []byte) (addr string, stop func() error, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
@@ -252,11 +252,11 @@ func startEcho(answer []byte) (addr string, stop func(), err error) {
 			}
 			return &answer, nil
 		}}}}, struct{}{})
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(l) }()
-	return l.Addr().String(), func() {
+	var serving errgroup.Group
+	serving.Go(func() error { return s.Serve(l) })
+	return l.Addr().String(), func() error {
 		s.Stop()
-		<-done
+		return serving.Wait()
 	}, nil
 }
 

@@ -55,7 +55,7 @@ afterwards; otherwise the command ends.`,
 					return err
 				}
 				defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-				if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the postgres account passes through it
+				if err := os.Chmod(dir, 0o755); err != nil { // the account that runs Postgres passes through it
 					return err
 				}
 				f.data = filepath.Join(dir, "hub")

@@ -74,7 +74,7 @@ func freeAddr(t *testing.T) string {
 
 func newDevHub(t *testing.T) *devHub {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "waybill-dev-")
+	dir, err := os.MkdirTemp("", "waybill-dev-") //nolint:usetesting // below t.TempDir the account that runs Postgres may not pass
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,7 @@ func (h *devHub) order(ctx context.Context, client *http.Client, token, key, bod
 			} `json:"receipt"`
 		}
 		if err := json.Unmarshal(raw, &answer); err != nil || answer.DecisionID == "" {
-			return a, tries, fmt.Errorf("order %s: %v in %s", key, err, raw)
+			return a, tries, fmt.Errorf("order %s: %w in %s", key, err, raw)
 		}
 		return ack{answer.DecisionID, int64(answer.Receipt.Index)}, tries, nil
 	}

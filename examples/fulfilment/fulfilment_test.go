@@ -158,7 +158,11 @@ func TestDeliveries_RealFile(t *testing.T) {
 		t.Logf("extra, and not run: there is no file of real deliveries here: %v", err)
 		return
 	}
-	defer f.Close()
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	ds, err := fulfilment.ReadDeliveries(f)
 	if err != nil {
 		t.Fatal(err)

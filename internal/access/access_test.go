@@ -500,7 +500,7 @@ func TestAccounts_AndTheLastAdministrator(t *testing.T) {
 	_, err = f.CreateAccount(ctx, f.admin, access.Account{ID: "carol", Kind: "robot"})
 	f.code(err, waybill.Invalid)
 	rev := f.Rev()
-	_, err = f.CreateAccount(ctx, f.admin, access.Account{ID: "carol", Kind: waybill.Person, Roles: []string{"data-scientits"}})
+	_, err = f.CreateAccount(ctx, f.admin, access.Account{ID: "carol", Kind: waybill.Person, Roles: []string{"data-scientist-x"}})
 	f.code(err, waybill.NotFound)
 	if _, err := f.Lookup("acme", "carol"); waybill.CodeOf(err) != waybill.NotFound || f.Rev() != rev {
 		t.Errorf("a refused account exists: %v", err)

@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -661,7 +662,7 @@ func (h *hub) rawCall(t *testing.T, name string, m protoreflect.MethodDescriptor
 	}
 	for {
 		var out []byte
-		if err := s.RecvMsg(&out); err == io.EOF {
+		if err := s.RecvMsg(&out); errors.Is(err, io.EOF) {
 			return codes.OK, ""
 		} else if err != nil {
 			return status.Code(err), err.Error()

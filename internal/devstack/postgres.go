@@ -249,7 +249,7 @@ func (p *postgres) endPrevious(ctx context.Context) error {
 		line, _, _ := strings.Cut(string(raw), "\n")
 		pid, err := strconv.Atoi(strings.TrimSpace(line))
 		if err != nil || pid < 2 || !p.owns(pid) {
-			return nil // stale: Postgres sees that by itself
+			return nil //nolint:nilerr // stale: Postgres sees that by itself
 		}
 		switch try {
 		case 50:

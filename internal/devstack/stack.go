@@ -86,7 +86,10 @@ func (s *Stack) Close() error {
 	if s.stopS3 != nil {
 		s.stopS3()
 		select {
-		case <-s.doneS3:
+		case err := <-s.doneS3:
+			if err != nil && !errors.Is(err, context.Canceled) {
+				errs = append(errs, fmt.Errorf("stop the S3 gateway: %w", err))
+			}
 		case <-time.After(10 * time.Second):
 			errs = append(errs, errors.New("the S3 gateway did not stop in 10 s"))
 		}

@@ -161,6 +161,7 @@ func (p *Program) coerce(v any) (any, error) {
 		_, ok = v.([]any)
 	case Map:
 		_, ok = v.(map[string]any)
+	case Dyn: // any
 	}
 	if !ok {
 		return nil, p.fail(fmt.Sprintf("the result is %T, not %s", v, p.want))
@@ -256,6 +257,7 @@ func expandHas(mef cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr,
 		return mef.NewPresenceTest(s.Operand(), s.FieldName()), nil
 	case ast.IdentKind:
 		return mef.NewCall(operators.NotEquals, mef.NewCall("dyn", args[0]), mef.NewLiteral(types.NullValue)), nil
+	default:
 	}
 	return nil, mef.NewError(args[0].ID(), "has() takes a variable or a field, as in has(order.weight)")
 }
@@ -394,6 +396,7 @@ func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 		return &cost.SizeEstimate{Min: 0, Max: assumedList}
 	case types.StringKind, types.BytesKind:
 		return &cost.SizeEstimate{Min: 0, Max: assumedString}
+	default: // the rest has no size
 	}
 	return nil
 }
@@ -406,7 +409,7 @@ func (sizes) EstimateCallCost(function, _ string, _ *cost.AstNode, args []cost.A
 	if s := args[0].ComputedSize(); s != nil && s.Max < size {
 		size = s.Max
 	}
-	return &cost.CallEstimate{CostEstimate: cost.CostEstimate{Min: 1, Max: size + 1}}
+	return cost.NewCallEstimate(cost.Estimate{Min: 1, Max: size + 1}, nil)
 }
 
 // callCost charges our list functions by the element; everything else has CEL's own price.
