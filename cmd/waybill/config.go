@@ -47,7 +47,11 @@ var table = []setting{
 	{"max-conns", "16", "most connections to Postgres", false, number(func(c *settings) *int { return &c.MaxConns }, 4, 1000)},
 	{"s3-endpoint", "", "host and port of S3, e.g. s3.example.com:443", false, text(func(c *settings) *string { return &c.S3.Endpoint })},
 	{"s3-region", "us-east-1", "region of the bucket", false, text(func(c *settings) *string { return &c.S3.Region })},
-	{"s3-bucket", "waybill", "the bucket; it must exist", false, text(func(c *settings) *string { return &c.S3.Bucket })},
+	{"s3-bucket", "waybill", "the bucket; it must exist, or s3-create-bucket be set", false, text(func(c *settings) *string { return &c.S3.Bucket })},
+	{"s3-create-bucket", "false", "make the bucket when it is not there", false, func(c *settings, v string) (err error) {
+		c.S3.Create, err = strconv.ParseBool(v)
+		return err
+	}},
 	{"s3-plaintext", "false", "speak HTTP to S3 instead of HTTPS", false, func(c *settings, v string) error {
 		plain, err := strconv.ParseBool(v)
 		c.S3.Secure = !plain
