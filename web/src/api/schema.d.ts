@@ -1065,6 +1065,7 @@ export interface components {
             feature_service?: string;
             model_digest?: string;
             training_set?: string;
+            /** of the model or of the rules, whichever answered */
             approver?: string;
             /** Format: date-time */
             approved_at?: string;
@@ -1080,6 +1081,8 @@ export interface components {
             /** Format: double */
             latency_ms?: number;
             fallback_reason?: string;
+            /** "late-risk@v1", a model or a rule set; empty when a gate blocked */
+            answered_by?: string;
         };
         /** @description DecisionSummary is one row of a search. */
         DecisionSummary: {
@@ -1237,6 +1240,8 @@ export interface components {
             verifier_key?: string;
             /** the same as a c2sp.org/tlog-proof@v1 file */
             tlog_proof?: string;
+            /** @description The record beside the log: request, answer, inputs, contributions, gates as JSON. Its SHA-256 is the leaf's payload. */
+            payload?: string;
         };
         /** @description GetDecisionResponse is the decision. */
         GetDecisionResponse: {
@@ -1336,6 +1341,8 @@ export interface components {
              * Format: double
              */
             contribution?: number;
+            /** @description What an expression computed it from: "request", or views as "name@v1". Empty for what was read or given. */
+            sources?: string[];
         };
         /** @description IssueTokenRequest names the account, the time to live and, optionally, the only actions the token may be used for. */
         IssueTokenRequest: {

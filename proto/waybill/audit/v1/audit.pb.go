@@ -392,16 +392,18 @@ func (x *GetDecisionProofRequest) GetDecisionId() string {
 
 // GetDecisionProofResponse verifies without us: RFC 6962 hashes, C2SP checkpoint.
 type GetDecisionProofResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         int64                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Leaf          string                 `protobuf:"bytes,2,opt,name=leaf,proto3" json:"leaf,omitempty"`
-	LeafHash      string                 `protobuf:"bytes,3,opt,name=leaf_hash,json=leafHash,proto3" json:"leaf_hash,omitempty"` // base64
-	Path          []string               `protobuf:"bytes,4,rep,name=path,proto3" json:"path,omitempty"`                         // base64 sibling hashes, leaf upwards
-	Size          int64                  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`                        // of the tree the path leads to
-	Root          string                 `protobuf:"bytes,6,opt,name=root,proto3" json:"root,omitempty"`                         // base64
-	Checkpoint    string                 `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
-	VerifierKey   string                 `protobuf:"bytes,8,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
-	TlogProof     string                 `protobuf:"bytes,9,opt,name=tlog_proof,json=tlogProof,proto3" json:"tlog_proof,omitempty"` // the same as a c2sp.org/tlog-proof@v1 file
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Index       int64                  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Leaf        string                 `protobuf:"bytes,2,opt,name=leaf,proto3" json:"leaf,omitempty"`
+	LeafHash    string                 `protobuf:"bytes,3,opt,name=leaf_hash,json=leafHash,proto3" json:"leaf_hash,omitempty"` // base64
+	Path        []string               `protobuf:"bytes,4,rep,name=path,proto3" json:"path,omitempty"`                         // base64 sibling hashes, leaf upwards
+	Size        int64                  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`                        // of the tree the path leads to
+	Root        string                 `protobuf:"bytes,6,opt,name=root,proto3" json:"root,omitempty"`                         // base64
+	Checkpoint  string                 `protobuf:"bytes,7,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	VerifierKey string                 `protobuf:"bytes,8,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
+	TlogProof   string                 `protobuf:"bytes,9,opt,name=tlog_proof,json=tlogProof,proto3" json:"tlog_proof,omitempty"` // the same as a c2sp.org/tlog-proof@v1 file
+	// The record beside the log: request, answer, inputs, contributions, gates as JSON. Its SHA-256 is the leaf's payload.
+	Payload       string `protobuf:"bytes,10,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -495,6 +497,13 @@ func (x *GetDecisionProofResponse) GetVerifierKey() string {
 func (x *GetDecisionProofResponse) GetTlogProof() string {
 	if x != nil {
 		return x.TlogProof
+	}
+	return ""
+}
+
+func (x *GetDecisionProofResponse) GetPayload() string {
+	if x != nil {
+		return x.Payload
 	}
 	return ""
 }
@@ -646,7 +655,7 @@ const file_waybill_audit_v1_audit_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\":\n" +
 	"\x17GetDecisionProofRequest\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\tR\n" +
-	"decisionId\"\xff\x01\n" +
+	"decisionId\"\x99\x02\n" +
 	"\x18GetDecisionProofResponse\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x03R\x05index\x12\x12\n" +
 	"\x04leaf\x18\x02 \x01(\tR\x04leaf\x12\x1b\n" +
@@ -659,7 +668,9 @@ const file_waybill_audit_v1_audit_proto_rawDesc = "" +
 	"checkpoint\x12!\n" +
 	"\fverifier_key\x18\b \x01(\tR\vverifierKey\x12\x1d\n" +
 	"\n" +
-	"tlog_proof\x18\t \x01(\tR\ttlogProof\"\x12\n" +
+	"tlog_proof\x18\t \x01(\tR\ttlogProof\x12\x18\n" +
+	"\apayload\x18\n" +
+	" \x01(\tR\apayload\"\x12\n" +
 	"\x10VerifyLogRequest\"\x99\x01\n" +
 	"\x11VerifyLogResponse\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x18\n" +

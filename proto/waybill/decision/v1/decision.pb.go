@@ -916,15 +916,17 @@ func (x *GetDecisionRequest) GetDecisionId() string {
 
 // Input is one value that went into the model.
 type Input struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Value         *structpb.Value        `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	Status        string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
-	View          string                 `protobuf:"bytes,4,opt,name=view,proto3" json:"view,omitempty"`          // "name@v1"; empty for request inputs and expressions
-	Sequence      int64                  `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"` // the commit that wrote it
-	EventTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
-	AgeSeconds    float64                `protobuf:"fixed64,7,opt,name=age_seconds,json=ageSeconds,proto3" json:"age_seconds,omitempty"`
-	Contribution  float64                `protobuf:"fixed64,8,opt,name=contribution,proto3" json:"contribution,omitempty"` // to the raw score (log-odds for a binary model)
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value        *structpb.Value        `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Status       string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	View         string                 `protobuf:"bytes,4,opt,name=view,proto3" json:"view,omitempty"`          // "name@v1"; empty for request inputs and expressions
+	Sequence     int64                  `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"` // the commit that wrote it
+	EventTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
+	AgeSeconds   float64                `protobuf:"fixed64,7,opt,name=age_seconds,json=ageSeconds,proto3" json:"age_seconds,omitempty"`
+	Contribution float64                `protobuf:"fixed64,8,opt,name=contribution,proto3" json:"contribution,omitempty"` // to the raw score (log-odds for a binary model)
+	// What an expression computed it from: "request", or views as "name@v1". Empty for what was read or given.
+	Sources       []string `protobuf:"bytes,9,rep,name=sources,proto3" json:"sources,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1013,6 +1015,13 @@ func (x *Input) GetContribution() float64 {
 		return x.Contribution
 	}
 	return 0
+}
+
+func (x *Input) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
 }
 
 // Candidate is one option that was ranked.
@@ -1255,7 +1264,7 @@ type Decision struct {
 	FeatureService string                 `protobuf:"bytes,12,opt,name=feature_service,json=featureService,proto3" json:"feature_service,omitempty"`
 	ModelDigest    string                 `protobuf:"bytes,13,opt,name=model_digest,json=modelDigest,proto3" json:"model_digest,omitempty"`
 	TrainingSet    string                 `protobuf:"bytes,14,opt,name=training_set,json=trainingSet,proto3" json:"training_set,omitempty"`
-	Approver       string                 `protobuf:"bytes,15,opt,name=approver,proto3" json:"approver,omitempty"`
+	Approver       string                 `protobuf:"bytes,15,opt,name=approver,proto3" json:"approver,omitempty"` // of the model or of the rules, whichever answered
 	ApprovedAt     *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=approved_at,json=approvedAt,proto3" json:"approved_at,omitempty"`
 	ApprovalReason string                 `protobuf:"bytes,17,opt,name=approval_reason,json=approvalReason,proto3" json:"approval_reason,omitempty"`
 	ModelStateNow  string                 `protobuf:"bytes,18,opt,name=model_state_now,json=modelStateNow,proto3" json:"model_state_now,omitempty"` // is the approval still in force?
@@ -1264,6 +1273,7 @@ type Decision struct {
 	Leaf           string                 `protobuf:"bytes,21,opt,name=leaf,proto3" json:"leaf,omitempty"`   // the exact bytes in the log
 	LatencyMs      float64                `protobuf:"fixed64,22,opt,name=latency_ms,json=latencyMs,proto3" json:"latency_ms,omitempty"`
 	FallbackReason string                 `protobuf:"bytes,23,opt,name=fallback_reason,json=fallbackReason,proto3" json:"fallback_reason,omitempty"`
+	AnsweredBy     string                 `protobuf:"bytes,24,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"` // "late-risk@v1", a model or a rule set; empty when a gate blocked
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1455,6 +1465,13 @@ func (x *Decision) GetLatencyMs() float64 {
 func (x *Decision) GetFallbackReason() string {
 	if x != nil {
 		return x.FallbackReason
+	}
+	return ""
+}
+
+func (x *Decision) GetAnsweredBy() string {
+	if x != nil {
+		return x.AnsweredBy
 	}
 	return ""
 }
@@ -1976,7 +1993,7 @@ const file_waybill_decision_v1_decision_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n" +
 	"\x12GetDecisionRequest\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\tR\n" +
-	"decisionId\"\x91\x02\n" +
+	"decisionId\"\xab\x02\n" +
 	"\x05Input\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12\x16\n" +
@@ -1987,7 +2004,8 @@ const file_waybill_decision_v1_decision_proto_rawDesc = "" +
 	"event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12\x1f\n" +
 	"\vage_seconds\x18\a \x01(\x01R\n" +
 	"ageSeconds\x12\"\n" +
-	"\fcontribution\x18\b \x01(\x01R\fcontribution\"\x88\x01\n" +
+	"\fcontribution\x18\b \x01(\x01R\fcontribution\x12\x18\n" +
+	"\asources\x18\t \x03(\tR\asources\"\x88\x01\n" +
 	"\tCandidate\x12\x16\n" +
 	"\x06action\x18\x01 \x01(\tR\x06action\x12\x14\n" +
 	"\x05score\x18\x02 \x01(\x01R\x05score\x12\x12\n" +
@@ -2007,7 +2025,7 @@ const file_waybill_decision_v1_decision_proto_rawDesc = "" +
 	"event_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12;\n" +
 	"\vreported_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"reportedAt\x12\x14\n" +
-	"\x05actor\x18\x05 \x01(\tR\x05actor\"\x9c\a\n" +
+	"\x05actor\x18\x05 \x01(\tR\x05actor\"\xbd\a\n" +
 	"\bDecision\x12>\n" +
 	"\asummary\x18\x01 \x01(\v2$.waybill.decision.v1.DecisionSummaryR\asummary\x12\x1a\n" +
 	"\bsentence\x18\x02 \x01(\tR\bsentence\x121\n" +
@@ -2037,7 +2055,9 @@ const file_waybill_decision_v1_decision_proto_rawDesc = "" +
 	"\x04leaf\x18\x15 \x01(\tR\x04leaf\x12\x1d\n" +
 	"\n" +
 	"latency_ms\x18\x16 \x01(\x01R\tlatencyMs\x12'\n" +
-	"\x0ffallback_reason\x18\x17 \x01(\tR\x0efallbackReason\"P\n" +
+	"\x0ffallback_reason\x18\x17 \x01(\tR\x0efallbackReason\x12\x1f\n" +
+	"\vanswered_by\x18\x18 \x01(\tR\n" +
+	"answeredBy\"P\n" +
 	"\x13GetDecisionResponse\x129\n" +
 	"\bdecision\x18\x01 \x01(\v2\x1d.waybill.decision.v1.DecisionR\bdecision\"8\n" +
 	"\x15ReplayDecisionRequest\x12\x1f\n" +
