@@ -42,7 +42,8 @@ type Config struct {
 	Logger    *slog.Logger
 }
 
-// Decision is one append.
+// Decision is one append. Append itself fills the leaf's endpoint, time and digest of the payload, so that the leaf and
+// what lies beside it cannot differ.
 type Decision struct {
 	Leaf          DecisionLeaf
 	RequestDigest [32]byte // binds an idempotency key to its request
@@ -119,7 +120,8 @@ type batch struct {
 }
 
 const (
-	selectLog pg.SQL = `SELECT origin, size, root, nodes, epoch, last_recorded_at FROM audit.log WHERE log_id = $1`
+	// Waits for a transaction that may still be committing: what it reads is how that one ended.
+	selectLog pg.SQL = `SELECT origin, size, root, nodes, epoch, last_recorded_at FROM audit.log WHERE log_id = $1 FOR UPDATE`
 	insertLog pg.SQL = `
 INSERT INTO audit.log (log_id, origin, size, root, nodes, epoch, last_recorded_at) VALUES ($1, $2, 0, $3, '{}', 0, 'epoch')
 ON CONFLICT DO NOTHING`
@@ -165,7 +167,8 @@ func verifierOf(signerKey string) (string, error) {
 }
 
 // Open takes the lease on the log: a sequencer that held it before can no longer append. It reads the tree's edge and
-// checks that the stored checkpoint is not ahead of the database (a restored backup): then it refuses.
+// refuses when a stored checkpoint is ahead of the log, which lost entries then. A whole database that was restored from
+// a backup does not show it.
 func Open(ctx context.Context, pool *pgxpool.Pool, c Config) (*Log, error) {
 	if c.Clock == nil {
 		c.Clock = waybill.SystemClock
@@ -249,7 +252,7 @@ func (l *Log) load(ctx context.Context) error {
 		return fmt.Errorf("select checkpoint: %w", err)
 	}
 	if last.size > l.size {
-		return waybill.Errorf(waybill.Corrupt, "a checkpoint over %d entries was signed, but the database has %d: it was restored from an older backup; nothing is written", last.size, l.size)
+		return waybill.Errorf(waybill.Corrupt, "a checkpoint over %d entries was signed, but the log has %d: entries were lost; nothing is written", last.size, l.size)
 	}
 	return nil
 }
@@ -330,6 +333,10 @@ func (l *Log) refuseAll(err error) {
 // the log cannot be written, Conflict when the id was used with another request, Deadline when ctx ended first. After
 // Deadline the decision may yet be logged; appending the same id again tells.
 func (l *Log) Append(ctx context.Context, d Decision) (Receipt, error) {
+	if d.Endpoint != "" {
+		d.Leaf.Endpoint = waybill.VersionRef{Name: d.Endpoint, Version: d.Revision}.String()
+		d.Leaf.DecidedAt, d.Leaf.Payload = FormatTime(d.DecidedAt), payloadDigest(d.Payload)
+	}
 	w := &waiter{ctx: ctx, d: &d, done: make(chan outcome, 1)}
 	select {
 	case <-l.stopped:
@@ -399,7 +406,12 @@ func (l *Log) sequence(ctx context.Context, waiters []*waiter) error {
 		}
 		l.logger.WarnContext(ctx, "batch not written, trying again", "error", err, "decisions", len(live), "try", try)
 		start := l.size
-		for l.load(ctx) != nil { // Postgres is away, or we are fenced
+		reload := func() error {
+			looking, cancel := context.WithTimeout(ctx, 2*time.Second) // a lock may be held by a session that is dead and not known to be
+			defer cancel()
+			return l.load(looking)
+		}
+		for reload() != nil { // Postgres is away, or we are fenced
 			if l.fenced {
 				return waybill.Errorf(waybill.Unavailable, "another node has taken log %d", l.cfg.LogID)
 			}
@@ -479,9 +491,12 @@ func (l *Log) write(ctx context.Context, waiters []*waiter, checkAll bool) (*pen
 	if err := tx.QueryRow(ctx, string(lockLog), l.cfg.LogID).Scan(&size, &epoch, &recorded); err != nil {
 		return nil, fmt.Errorf("lock log: %w", err)
 	}
-	if epoch != l.epoch || size != l.size {
+	if epoch != l.epoch {
 		l.fenced = true
 		return nil, waybill.Errorf(waybill.Unavailable, "another node has taken log %d (epoch %d, ours is %d)", l.cfg.LogID, epoch, l.epoch)
+	}
+	if size != l.size { // an earlier batch of ours stands though we were told otherwise: load reads where the log is
+		return nil, waybill.Errorf(waybill.Unavailable, "log %d has %d entries, this node knew of %d", l.cfg.LogID, size, l.size)
 	}
 	events, err := l.takeEvents(ctx, tx)
 	if err != nil {

@@ -2,8 +2,11 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -46,7 +49,52 @@ type DecisionRow struct {
 	Fallback      string
 	Gates         []string
 	Payload       []byte // by FindDecision only
+	LogID         int    // by FindDecision only
 	Leaf          []byte // by FindDecision only
+}
+
+// payloadDigest is the digest of a payload as leaves hold it.
+func payloadDigest(payload []byte) string {
+	sum := sha256.Sum256(payload)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// check compares a row and its payload with the leaf, which alone is proven. Corrupt names the first that differs.
+func (d *DecisionRow) check(tenant waybill.Tenant) error {
+	var leaf DecisionLeaf
+	if err := json.Unmarshal(d.Leaf, &leaf); err != nil {
+		return waybill.Wrap(waybill.Corrupt, err, fmt.Sprintf("entry %d of the log cannot be read", d.Seq))
+	}
+	model := ""
+	if d.Model != "" {
+		model = waybill.VersionRef{Name: d.Model, Version: d.ModelVersion}.String()
+	}
+	answered := leaf.Model.Ref
+	if leaf.Fallback != "" {
+		answered = "" // the rules did; they are not searched by
+	}
+	sameScore := (d.Score == nil) == (leaf.Score == nil) && (d.Score == nil || *d.Score == *leaf.Score)
+	for _, f := range []struct {
+		what string
+		same bool
+	}{
+		{"type", leaf.T == "decision"},
+		{"tenant", leaf.Tenant == tenant},
+		{"id", leaf.ID == d.ID},
+		{"endpoint", leaf.Endpoint == waybill.VersionRef{Name: d.Endpoint, Version: d.Revision}.String()},
+		{"model", answered == model},
+		{"time", leaf.DecidedAt == FormatTime(d.DecidedAt)},
+		{"action", leaf.Action == d.Action},
+		{"score", sameScore},
+		{"fallback", leaf.Fallback == d.Fallback},
+		{"gates", slices.Equal(leaf.Gates, d.Gates)},
+		{"payload", leaf.Payload == payloadDigest(d.Payload)},
+	} {
+		if !f.same {
+			return waybill.Errorf(waybill.Corrupt, "the record of decision %s is not what entry %d of the log says: its %s was changed", d.ID, d.Seq, f.what)
+		}
+	}
+	return nil
 }
 
 // Query filters a search; what is zero does not filter.
@@ -73,8 +121,15 @@ type Minute struct {
 const (
 	selectDecision pg.SQL = `
 SELECT d.decision_id, d.seq, d.request_digest, d.business_key, d.endpoint, d.revision, d.model, d.model_version, d.decided_at,
-       d.action, d.score, d.fallback, d.gates, d.payload, e.leaf
+       d.action, d.score, d.fallback, d.gates, d.payload, d.log_id, e.leaf
 FROM audit.decision d JOIN audit.entry e ON e.log_id = d.log_id AND e.seq = d.seq WHERE d.tenant = $1 AND d.decision_id = $2`
+	// The plan is one pass over the entries with a look-up each; the cursor is the caller's.
+	selectRecords pg.SQL = `
+SELECT e.seq, e.tenant, e.leaf, d.decision_id, coalesce(d.endpoint, ''), coalesce(d.revision, 0), coalesce(d.model, ''), coalesce(d.model_version, 0),
+       coalesce(d.decided_at, 'epoch'), coalesce(d.action, ''), d.score, coalesce(d.fallback, ''), coalesce(d.gates, '{}'), coalesce(d.payload, ''::bytea)
+FROM audit.entry e
+LEFT JOIN audit.decision d ON d.tenant = e.tenant AND d.decision_id = substr(e.subject, 10)::uuid AND d.log_id = e.log_id AND d.seq = e.seq
+WHERE e.log_id = $1 AND e.seq >= $2 AND e.seq < $3 AND e.type = 'decision' ORDER BY e.seq`
 	searchDecisions pg.SQL = `
 SELECT decision_id, seq, business_key, endpoint, revision, model, model_version, decided_at, action, score, fallback, gates
 FROM audit.decision
@@ -95,12 +150,13 @@ WHERE tenant = $1 AND decided_at >= $2 AND decided_at < $3 GROUP BY 1 ORDER BY 1
 	selectRoot pg.SQL = `SELECT size, root FROM audit.log WHERE log_id = $1`
 )
 
-// FindDecision returns one decision of a tenant with payload and leaf; NotFound when there is none.
+// FindDecision returns one decision of a tenant with payload and leaf; NotFound when there is none, Corrupt when row or
+// payload are not what the leaf says.
 func (l *Log) FindDecision(ctx context.Context, tenant waybill.Tenant, id waybill.ID) (DecisionRow, error) {
 	var d DecisionRow
 	var digest []byte
 	err := l.pool.QueryRow(ctx, string(selectDecision), tenant, id).Scan(&d.ID, &d.Seq, &digest, &d.BusinessKey, &d.Endpoint, &d.Revision,
-		&d.Model, &d.ModelVersion, &d.DecidedAt, &d.Action, &d.Score, &d.Fallback, &d.Gates, &d.Payload, &d.Leaf)
+		&d.Model, &d.ModelVersion, &d.DecidedAt, &d.Action, &d.Score, &d.Fallback, &d.Gates, &d.Payload, &d.LogID, &d.Leaf)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return d, waybill.Errorf(waybill.NotFound, "there is no decision %s; search by order with GET /v1/decisions?business_key=…", id)
 	}
@@ -109,7 +165,7 @@ func (l *Log) FindDecision(ctx context.Context, tenant waybill.Tenant, id waybil
 	}
 	copy(d.RequestDigest[:], digest)
 	d.DecidedAt = d.DecidedAt.UTC()
-	return d, nil
+	return d, d.check(tenant)
 }
 
 // Search returns a page of decisions, newest first, and the token of the next page ("" at the end). A page is stable
@@ -154,11 +210,14 @@ func pageSize(n int) int {
 	return min(n, 1000)
 }
 
+// maxMicros is the year 2200: what lies beyond is no time of a decision, and may be none of Postgres.
+const maxMicros = 7258118400 * 1_000_000
+
 func parseToken(s string) (time.Time, waybill.ID, error) {
 	at, rest, found := strings.Cut(s, ".")
 	us, err := strconv.ParseInt(at, 36, 64)
 	id, idErr := waybill.ParseID("page_token", rest)
-	if !found || err != nil || idErr != nil {
+	if !found || err != nil || idErr != nil || us < 0 || us > maxMicros {
 		return time.Time{}, id, waybill.InvalidField("page_token", "is not one that a page gave; leave it out to begin at the first page")
 	}
 	return time.UnixMicro(us).UTC(), id, nil
@@ -278,6 +337,7 @@ type Proof struct {
 	Size       int64
 	Root       []byte
 	Checkpoint string
+	Payload    []byte // the record beside the log; its digest is in the leaf
 }
 
 // DecisionProof proves that a decision is in the log as it stands now.
@@ -286,7 +346,10 @@ func (l *Log) DecisionProof(ctx context.Context, tenant waybill.Tenant, id waybi
 	if err != nil {
 		return Proof{}, err
 	}
-	p := Proof{Index: d.Seq, Leaf: d.Leaf, LeafHash: LeafHash(d.Leaf)}
+	if d.LogID != l.cfg.LogID {
+		return Proof{}, waybill.Errorf(waybill.Conflict, "decision %s is in log %d of another node; ask that node for the proof", id, d.LogID)
+	}
+	p := Proof{Index: d.Seq, Leaf: d.Leaf, LeafHash: LeafHash(d.Leaf), Payload: d.Payload}
 	if p.Checkpoint, p.Size, p.Root, _, err = l.Checkpoint(ctx); err != nil {
 		return Proof{}, err
 	}
@@ -302,6 +365,45 @@ func (l *Log) DecisionProof(ctx context.Context, tenant waybill.Tenant, id waybi
 	return p, err
 }
 
+// checkSpan is how many entries CheckRecords asks for at once.
+const checkSpan = 1024
+
+// CheckRecords compares what lies beside the log, the row and the payload of every decision, with the leaves of the
+// first size entries. It is for a log that Verify found whole: a leaf proves its record, not the other way round.
+func (l *Log) CheckRecords(ctx context.Context, size int64) (Finding, error) {
+	f := Finding{OK: true, FirstBad: -1, Entries: size}
+	for from := int64(0); from < size; from += checkSpan {
+		rows, err := l.pool.Query(ctx, string(selectRecords), l.cfg.LogID, from, min(from+checkSpan, size))
+		if err != nil {
+			return f, fmt.Errorf("select records: %w", err)
+		}
+		var d DecisionRow
+		var tenant waybill.Tenant
+		var id *waybill.ID
+		wrong := errors.New("found")
+		_, err = pgx.ForEachRow(rows, []any{&d.Seq, &tenant, &d.Leaf, &id, &d.Endpoint, &d.Revision, &d.Model, &d.ModelVersion, &d.DecidedAt, &d.Action, &d.Score,
+			&d.Fallback, &d.Gates, &d.Payload}, func() error {
+			if id == nil {
+				f = bad(d.Seq, d.Seq, "the record of entry %d, a decision, is gone", d.Seq)
+				return wrong
+			}
+			d.ID = *id
+			if err := d.check(tenant); err != nil {
+				f = bad(d.Seq, d.Seq, "%s", err)
+				return wrong
+			}
+			return nil
+		})
+		if errors.Is(err, wrong) {
+			return f, nil
+		}
+		if err != nil {
+			return f, fmt.Errorf("read records: %w", err)
+		}
+	}
+	return f, nil
+}
+
 // prove fills a receipt from the tiles.
 func (l *Log) prove(ctx context.Context, r *Receipt) error {
 	rows, err := l.pool.Query(ctx, string(selectEntries), l.cfg.LogID, r.Index, r.Index+1)
@@ -313,6 +415,10 @@ func (l *Log) prove(ctx context.Context, r *Receipt) error {
 		return fmt.Errorf("read entry: %w", err)
 	}
 	r.LeafHash = LeafHash(e.Leaf)
+	var leaf DecisionLeaf
+	if err := json.Unmarshal(e.Leaf, &leaf); err != nil || leaf.Payload != payloadDigest(r.Payload) {
+		return waybill.Errorf(waybill.Corrupt, "the record of the decision is not what entry %d of the log says: it was changed", r.Index)
+	}
 	var root []byte
 	if err := l.pool.QueryRow(ctx, string(selectRoot), l.cfg.LogID).Scan(&r.Size, &root); err != nil {
 		return fmt.Errorf("select root: %w", err)

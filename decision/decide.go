@@ -3,11 +3,11 @@ package decision
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -51,6 +51,7 @@ type candidate struct {
 	raw      float64
 	cost     float64
 	action   string
+	rule     string // that fired for it, when the rules scored
 	eligible bool
 }
 
@@ -64,12 +65,14 @@ type run struct {
 	cands    []candidate
 	chosen   *candidate
 	gates    []GateVerdict
-	blocked  string // the gate that blocked, or ""
-	fallback string // why the rule set answered, or ""
-	rule     string // which rule fired, or ""
-	model    *loaded
+	blocked  string  // the gate that blocked, or ""
+	fallback string  // why the rule set answered, or ""; the model answered when it is "" and nothing blocked
+	rule     string  // which rule fired, or ""
+	by       *loaded // the model or the rule set that chose
 	explain  explanation
-	missing  error // why features are absent, or nil
+	fields   map[string]any // the answer's own
+	// noneEligible says that the chosen candidate is not eligible, because none is.
+	noneEligible bool
 }
 
 // Decide answers a request. Errors: NotFound for an unknown endpoint, Invalid naming fields, Conflict when the
@@ -106,25 +109,16 @@ func (s *Service) Decide(ctx context.Context, actor waybill.Actor, req Request) 
 	if err := s.choose(ctx, r); err != nil {
 		return Answer{}, err
 	}
-	body, err := r.answer()
-	if err != nil {
-		return Answer{}, err
-	}
-	return s.log(ctx, r, req, digest, body)
+	return s.log(ctx, r, req, digest, r.answer())
 }
 
-// choose runs gates, features, model and rules until r has a chosen candidate or a gate has blocked.
+// choose runs gates, features, model and rules until r has a chosen candidate or a gate has blocked. What is wrong with
+// the request is found before anything is scored; what fails after that is no fault of the caller, and the rules answer.
 func (s *Service) choose(ctx context.Context, r *run) error {
 	vars := map[string]any{"request": r.request, "now": r.now}
-	wantFallback, err := r.closeGates(r.rev.before, vars)
-	if err != nil {
-		return err
-	}
+	r.fallback = r.closeGates(r.rev.before, vars)
 	if r.blocked != "" {
 		return nil
-	}
-	if wantFallback != "" {
-		r.fallback = wantFallback
 	}
 	if err := s.prepare(r); err != nil {
 		return err
@@ -132,13 +126,13 @@ func (s *Service) choose(ctx context.Context, r *run) error {
 	work, cancel := context.WithTimeout(ctx, r.rev.deadline)
 	defer cancel()
 	if err := s.readFeatures(work, r); err != nil {
-		r.missing = err
+		r.withoutFeatures()
 		if r.fallback == "" {
 			r.fallback = "features: " + reasonOf(err)
 		}
 	}
 	if r.fallback == "" {
-		if err := s.scoreWithModel(work, r); err != nil {
+		if err := s.byModel(work, r); err != nil {
 			if waybill.CodeOf(err) == waybill.Invalid && work.Err() == nil {
 				s.logger.WarnContext(ctx, "model failed, rules answer", "endpoint", r.rev.def.Name, "error", err)
 			}
@@ -146,30 +140,33 @@ func (s *Service) choose(ctx context.Context, r *run) error {
 		}
 	}
 	if r.fallback != "" {
-		if err := s.scoreWithRules(r); err != nil {
+		if err := s.byRules(r); err != nil {
 			return err
 		}
 	}
-	if err := r.pick(); err != nil {
-		return err
-	}
-	gates, err := r.closeGates(r.rev.after, r.chosenVars())
-	if err != nil {
-		return err
-	}
-	if r.blocked == "" && gates != "" && r.fallback == "" {
-		r.fallback = gates
-		if err := s.scoreWithRules(r); err != nil {
+	toRules := r.closeGates(r.rev.after, r.chosenVars())
+	if r.blocked == "" && toRules != "" && r.fallback == "" {
+		r.fallback = toRules
+		if err := s.byRules(r); err != nil {
 			return err
 		}
-		return r.pick()
+		// Those that send to the rules have had their say; those that block have not seen this answer.
+		blocking := slices.DeleteFunc(slices.Clone(r.rev.after), func(g gate) bool { return g.Verdict != "block" })
+		r.gates = slices.DeleteFunc(r.gates, func(v GateVerdict) bool {
+			return slices.ContainsFunc(blocking, func(g gate) bool { return g.Stage == v.Stage && g.Name == v.Gate })
+		})
+		r.closeGates(blocking, r.chosenVars())
+	}
+	if r.noneEligible && r.blocked == "" {
+		r.gates = append(r.gates, GateVerdict{"eligible", "after", "override", "no candidate was eligible; the cheapest was taken"})
 	}
 	return nil
 }
 
 // closeGates evaluates gates in order; the first that blocks ends it. It returns the reason of the first gate that
-// asks for the fallback. A gate that cannot be evaluated blocks: an unknown answer to a compliance question is no.
-func (r *run) closeGates(gates []gate, vars map[string]any) (fallback string, err error) {
+// asks for the fallback, "" when none does. A gate that cannot be evaluated blocks: an unknown answer to a compliance
+// question is no.
+func (r *run) closeGates(gates []gate, vars map[string]any) (fallback string) {
 	for _, g := range gates {
 		v, err := g.when.Eval(vars)
 		fired, ok := v.(bool)
@@ -177,13 +174,13 @@ func (r *run) closeGates(gates []gate, vars map[string]any) (fallback string, er
 		case err != nil || !ok:
 			r.gates = append(r.gates, GateVerdict{g.Name, g.Stage, "block", "cannot be evaluated: " + reasonOf(err)})
 			r.blocked = g.Name
-			return "", nil
+			return ""
 		case !fired:
 			r.gates = append(r.gates, GateVerdict{Gate: g.Name, Stage: g.Stage, Verdict: "allow"})
 		case g.Verdict == "block":
 			r.gates = append(r.gates, GateVerdict{g.Name, g.Stage, "block", g.Reason})
 			r.blocked = g.Name
-			return "", nil
+			return ""
 		default:
 			r.gates = append(r.gates, GateVerdict{g.Name, g.Stage, "fallback", g.Reason})
 			if fallback == "" {
@@ -191,7 +188,7 @@ func (r *run) closeGates(gates []gate, vars map[string]any) (fallback string, er
 			}
 		}
 	}
-	return fallback, nil
+	return fallback
 }
 
 // prepare computes the input columns of every candidate. An input that cannot be computed is the caller's mistake or
@@ -200,7 +197,7 @@ func (s *Service) prepare(r *run) error {
 	r.cands = make([]candidate, len(r.rev.candidates))
 	for i, values := range r.rev.candidates {
 		c := &r.cands[i]
-		c.values, c.eligible = values, true
+		c.values = values
 		c.row = make(map[string]any, len(r.rev.inputs))
 		vars := map[string]any{"request": r.request, "now": r.now, "candidate": values}
 		for _, in := range r.rev.inputs {
@@ -210,9 +207,24 @@ func (s *Service) prepare(r *run) error {
 			}
 			c.row[in.name] = v
 		}
-		c.features = c.row
 	}
 	return nil
+}
+
+// withoutFeatures gives every candidate its inputs and null for whatever else the feature service would have given, so
+// that rules and expressions can say what a missing value means to them.
+func (r *run) withoutFeatures() {
+	for i := range r.cands {
+		c := &r.cands[i]
+		c.vector = featurestore.Vector{}
+		c.features = make(map[string]any, len(c.row)+len(r.rev.reader.Outputs()))
+		for _, out := range r.rev.reader.Outputs() {
+			c.features[out.Name] = nil
+		}
+		for k, v := range c.row {
+			c.features[k] = v
+		}
+	}
 }
 
 func (s *Service) readFeatures(ctx context.Context, r *run) error {
@@ -238,11 +250,14 @@ func (s *Service) readFeatures(ctx context.Context, r *run) error {
 	return ctx.Err()
 }
 
-// scoreWithModel scores every candidate with the revision's model, if that may serve now.
-func (s *Service) scoreWithModel(ctx context.Context, r *run) error {
-	model, err := s.serving(r.rev)
+// byModel has the revision's model choose, if that may serve now, and explains the choice.
+func (s *Service) byModel(ctx context.Context, r *run) error {
+	model, err := s.serving(r.rev, r.rev.model)
 	if err != nil {
 		return err
+	}
+	if model.model == nil {
+		return waybill.Errorf(waybill.Conflict, "%s is a rule set", r.rev.model)
 	}
 	places, err := model.columns(r.rev.reader)
 	if err != nil {
@@ -267,38 +282,53 @@ func (s *Service) scoreWithModel(ctx context.Context, r *run) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.model = model
+	if err := r.pick(); err != nil {
+		return err
+	}
+	if r.explain, err = explain(model, places, r.chosen, w); err != nil {
+		return err
+	}
+	r.by = model
 	return nil
 }
 
-// scoreWithRules scores every candidate with the rule set. It is the last resort: its failure is the decision's.
-func (s *Service) scoreWithRules(r *run) error {
-	r.model, r.explain, r.rule = nil, explanation{}, ""
+// byRules has the rule set choose. It is the last resort: its failure is the decision's.
+func (s *Service) byRules(r *run) error {
+	r.by, r.explain = nil, explanation{}
 	nobody := func(err error) error {
 		return waybill.Wrap(waybill.Unavailable, err, "neither the model nor the rules of endpoint "+r.rev.def.Name+" could answer ("+r.fallback+"; rules: "+reasonOf(err)+")")
 	}
-	if r.rev.noRules != nil {
-		return nobody(r.rev.noRules)
+	rules, err := s.serving(r.rev, r.rev.fallback)
+	if err != nil {
+		return nobody(err)
+	}
+	if rules.rules == nil {
+		return nobody(waybill.Errorf(waybill.Conflict, "%s is no rule set", r.rev.fallback))
 	}
 	for i := range r.cands {
 		c := &r.cands[i]
-		v, err := r.rev.rules.Evaluate(c.features)
+		v, err := rules.rules.Evaluate(c.features)
 		if err != nil {
 			return nobody(err)
 		}
-		c.score, c.raw, c.action = v.Score, v.Score, v.Rule
+		c.score, c.raw, c.rule = v.Score, v.Score, v.Rule
 	}
+	if err := r.pick(); err != nil {
+		return nobody(err)
+	}
+	r.by, r.rule = rules, r.chosen.rule
 	return nil
 }
 
-// pick chooses the cheapest eligible candidate; ties go to the earlier one. When none is eligible the cheapest of all
-// is taken and a verdict says so: an order has to go somewhere, and a person sees why.
+// pick chooses the cheapest eligible candidate and computes the answer's own fields; ties go to the earlier one. When
+// none is eligible the cheapest of all is taken and a verdict says so: an order has to go somewhere, and a person sees
+// why.
 func (r *run) pick() error {
 	best, bestAny := -1, -1
 	for i := range r.cands {
 		c := &r.cands[i]
-		rule := c.action
 		vars := map[string]any{"request": r.request, "now": r.now, "candidate": c.values, "features": c.features, "score": c.score}
+		c.cost, c.eligible = 0, true
 		if r.rev.cost != nil {
 			v, err := r.rev.cost.Eval(vars)
 			cost, ok := v.(float64)
@@ -324,25 +354,34 @@ func (r *run) pick() error {
 		c.action = action
 		if bestAny < 0 || c.cost < r.cands[bestAny].cost {
 			bestAny = i
-			if best < 0 {
-				r.rule = rule
-			}
 		}
 		if c.eligible && (best < 0 || c.cost < r.cands[best].cost) {
 			best = i
-			r.rule = rule
 		}
 	}
-	if best < 0 {
+	if r.noneEligible = best < 0; r.noneEligible {
 		best = bestAny
-		r.gates = append(r.gates, GateVerdict{"eligible", "after", "allow", "no candidate was eligible; the cheapest was taken"})
-	}
-	if r.model != nil {
-		r.rule = ""
 	}
 	r.chosen = &r.cands[best]
-	if r.model != nil {
-		return r.explainChosen()
+	return r.fill()
+}
+
+// fill computes the fields that the endpoint's definition gives to its answer.
+func (r *run) fill() error {
+	r.fields = make(map[string]any, len(r.rev.answer))
+	vars := r.chosenVars()
+	for _, o := range r.rev.answer {
+		v, err := o.expr.Eval(vars)
+		if err != nil {
+			return err
+		}
+		switch x := v.(type) {
+		case time.Time:
+			v = x.Format(time.RFC3339Nano)
+		case int64:
+			v = float64(x)
+		}
+		r.fields[o.name] = v
 	}
 	return nil
 }
@@ -370,21 +409,15 @@ type explanation struct {
 	order    []int // by |phi|, largest first
 }
 
-func (r *run) explainChosen() error {
-	places, err := r.model.columns(r.rev.reader)
-	if err != nil {
-		return err
-	}
+func explain(m *loaded, places []int, c *candidate, w *scratch) (explanation, error) {
 	x := make([]float64, len(places))
 	for j, place := range places {
-		x[j] = r.chosen.vector.Values[place]
+		x[j] = c.vector.Values[place]
 	}
-	w := r.model.work.Get().(*scratch)
-	defer r.model.work.Put(w)
-	phi := make([]float64, len(r.model.names))
-	base, err := r.model.model.Contributions(x, phi, &w.score)
+	phi := make([]float64, len(m.names))
+	base, err := m.model.Contributions(x, phi, &w.score)
 	if err != nil {
-		return fmt.Errorf("explain score: %w", err)
+		return explanation{}, fmt.Errorf("explain score: %w", err)
 	}
 	sum := base
 	order := make([]int, len(phi))
@@ -393,12 +426,11 @@ func (r *run) explainChosen() error {
 		order[i] = i
 	}
 	sort.SliceStable(order, func(a, b int) bool { return math.Abs(phi[order[a]]) > math.Abs(phi[order[b]]) })
-	r.explain = explanation{names: r.model.names, values: x, phi: phi, base: base, residual: math.Abs(sum - r.chosen.raw), order: order}
-	return nil
+	return explanation{names: m.names, values: x, phi: phi, base: base, residual: math.Abs(sum - c.raw), order: order}, nil
 }
 
 // answer builds the body in the endpoint's own shape.
-func (r *run) answer() (map[string]any, error) {
+func (r *run) answer() map[string]any {
 	d := r.rev.def
 	out := map[string]any{
 		"decision_id": r.id.String(),
@@ -415,12 +447,12 @@ func (r *run) answer() (map[string]any, error) {
 	}
 	if r.blocked != "" {
 		out["action"] = "blocked"
-		return out, nil
+		return out
 	}
 	out["action"] = r.chosen.action
 	explain := map[string]any{"score": r.chosen.score, "features": []any{}}
-	if r.model != nil {
-		out["model"] = r.rev.model.String()
+	if r.fallback == "" {
+		out["model"] = r.by.ref.String()
 		k := d.TopK
 		if k == 0 {
 			k = 5
@@ -432,27 +464,16 @@ func (r *run) answer() (map[string]any, error) {
 		}
 		explain["features"], explain["contributions"], explain["base"] = top, contributions, r.explain.base
 	} else {
-		out["fallback"] = map[string]any{"by": r.rev.fallback.String(), "reason": r.fallback, "rule": r.rule}
+		out["fallback"] = map[string]any{"by": r.by.ref.String(), "reason": r.fallback, "rule": r.rule}
 	}
 	out["explain"] = explain
-	vars := r.chosenVars()
-	for _, o := range r.rev.answer {
-		v, err := o.expr.Eval(vars)
-		if err != nil {
-			return nil, err
-		}
-		if at, ok := v.(time.Time); ok {
-			v = at.Format(time.RFC3339Nano)
-		}
-		if n, ok := v.(int64); ok {
-			v = float64(n)
-		}
-		out[o.name] = v
+	for k, v := range r.fields {
+		out[k] = v
 	}
 	if e, ok := out["explain"].(map[string]any); ok && d.Type == Rank {
 		e["cost"] = r.chosen.cost
 	}
-	return out, nil
+	return out
 }
 
 // number makes a value JSON can hold: missing is null.
@@ -502,10 +523,7 @@ func (s *Service) log(ctx context.Context, r *run, req Request, digest [32]byte,
 	if err != nil {
 		return Answer{}, fmt.Errorf("marshal decision record: %w", err)
 	}
-	sum := sha256.Sum256(packed)
-	entry := r.entry(req, digest, "sha256:"+hex.EncodeToString(sum[:]))
-	entry.Payload = packed
-	receipt, err := s.appender.Append(ctx, entry)
+	receipt, err := s.appender.Append(ctx, r.entry(req, digest, packed))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -516,7 +534,7 @@ func (s *Service) log(ctx context.Context, r *run, req Request, digest [32]byte,
 		}
 		return Answer{DecisionID: r.id, Body: first.Answer, Receipt: receipt}, nil
 	}
-	if r.model != nil && s.observer != nil {
+	if r.blocked == "" && r.fallback == "" && s.observer != nil {
 		s.observer.Observe(r.actor.Tenant, r.rev.def.Name, r.rev.model, r.explain.names, r.explain.values, r.chosen.score, r.now)
 	}
 	return Answer{DecisionID: r.id, Body: body, Receipt: receipt}, nil

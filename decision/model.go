@@ -15,12 +15,14 @@ import (
 // maxModelBytes bounds an entrypoint that is loaded into memory.
 const maxModelBytes = 256 << 20
 
-// loaded is a model version ready to score. It is immutable and shared by all decisions.
+// loaded is a model version or a rule set ready to answer. It is immutable and shared by all decisions.
 type loaded struct {
-	names    []string // the model's inputs, in its own order
-	model    score.Model
+	ref      waybill.VersionRef
 	digest   string
 	approval string
+	names    []string    // the model's inputs, in its own order
+	model    score.Model // nil for a rule set
+	rules    *score.RuleSet
 	work     sync.Pool // of *scratch
 }
 
@@ -30,20 +32,31 @@ type scratch struct {
 	x     []float64
 }
 
-// loadModel reads and parses an approved version. Its bytes are compared with their digest on the way.
-func (s *Service) loadModel(ctx context.Context, tenant waybill.Tenant, v registry.Version) (*loaded, error) {
-	data, err := s.models.ReadEntrypoint(ctx, tenant, v.Ref(), maxModelBytes)
-	if err != nil {
-		return nil, err
-	}
-	m, err := score.Load(score.Format(v.Format), data)
-	if err != nil {
-		return nil, err
-	}
-	l := &loaded{names: m.Features(), model: m, digest: v.Digest}
+// maxRuleBytes bounds a rule set.
+const maxRuleBytes = 1 << 20
+
+// loadVersion reads and parses a version. Its bytes are compared with their digest on the way.
+func (s *Service) loadVersion(ctx context.Context, v registry.Version) (*loaded, error) {
+	l := &loaded{ref: v.Ref(), digest: v.Digest}
 	for _, a := range v.Approvals {
 		l.approval = a.ID.String() // the last one is in force
 	}
+	most := int64(maxModelBytes)
+	if v.Format == registry.Rules {
+		most = maxRuleBytes
+	}
+	data, err := s.models.ReadEntrypoint(ctx, v.Tenant, v.Ref(), most)
+	if err != nil {
+		return nil, err
+	}
+	if v.Format == registry.Rules {
+		l.rules, err = score.LoadRules(data)
+		return l, err
+	}
+	if l.model, err = score.Load(score.Format(v.Format), data); err != nil {
+		return nil, err
+	}
+	l.names = l.model.Features()
 	n := len(l.names)
 	l.work.New = func() any { return &scratch{x: make([]float64, n)} }
 	return l, nil
@@ -64,18 +77,19 @@ func (l *loaded) columns(r *featurestore.Reader) ([]int, error) {
 	return places, nil
 }
 
-// loadRules reads a rule set. It must be approved like any model: what answers in need was consented to as well.
-func (s *Service) loadRules(ctx context.Context, tenant waybill.Tenant, v registry.Version) (*score.RuleSet, error) {
-	ref := v.Ref()
+// checkRules says whether a version can be a fallback. It must be approved like any model: what answers in need was
+// consented to as well.
+func (s *Service) checkRules(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef) error {
+	v, err := s.models.Get(ctx, tenant, ref)
+	if err != nil {
+		return err
+	}
 	if v.Format != registry.Rules {
-		return nil, waybill.InvalidField("fallback", ref.String()+" is "+string(v.Format)+"; the fallback must be a rule set")
+		return waybill.InvalidField("fallback", ref.String()+" is "+string(v.Format)+"; the fallback must be a rule set")
 	}
 	if !v.State.Serves() {
-		return nil, waybill.Errorf(waybill.Conflict, "the rule set %s is %s; have it approved before an endpoint relies on it", ref, v.State)
+		return waybill.Errorf(waybill.Conflict, "the rule set %s is %s; have it approved before an endpoint relies on it", ref, v.State)
 	}
-	data, err := s.models.ReadEntrypoint(ctx, tenant, ref, 1<<20)
-	if err != nil {
-		return nil, err
-	}
-	return score.LoadRules(data)
+	_, err = s.loadVersion(ctx, v)
+	return err
 }

@@ -74,8 +74,8 @@ func (r *run) record(request, answer map[string]any, took time.Duration) Record 
 		}
 		rec.Inputs = append(rec.Inputs, in)
 	}
-	if r.model != nil {
-		rec.Refs["model"] = r.rev.model.String()
+	if r.fallback == "" {
+		rec.Refs["model"] = r.by.ref.String()
 		rec.Names, rec.Phi, rec.Base, rec.Residual = r.explain.names, r.explain.phi, r.explain.base, r.explain.residual
 		for _, v := range r.explain.values {
 			if math.IsNaN(v) {
@@ -89,16 +89,15 @@ func (r *run) record(request, answer map[string]any, took time.Duration) Record 
 }
 
 // entry builds what goes into the log.
-func (r *run) entry(req Request, digest [32]byte, payload string) audit.Decision {
+func (r *run) entry(req Request, digest [32]byte, payload []byte) audit.Decision {
 	d := r.rev.def
-	leaf := audit.DecisionLeaf{Tenant: r.actor.Tenant, ID: r.id, DecidedAt: audit.FormatTime(r.now), Actor: r.actor.ID,
-		Endpoint: waybill.VersionRef{Name: d.Name, Version: r.rev.number}.String(), PolicyRev: req.PolicyRev, Service: r.rev.service.String(),
-		Features: map[string]int64{}, Payload: payload, Propensity: 1, Fallback: r.fallback, Action: "blocked"}
+	leaf := audit.DecisionLeaf{Tenant: r.actor.Tenant, ID: r.id, Actor: r.actor.ID, PolicyRev: req.PolicyRev, Service: r.rev.service.String(),
+		Features: map[string]int64{}, Propensity: 1, Fallback: r.fallback, Action: "blocked"}
 	key, ok := r.request[d.BusinessKey].(string)
 	if !ok {
 		key = ""
 	}
-	out := audit.Decision{RequestDigest: digest, BusinessKey: key, Endpoint: d.Name, Revision: r.rev.number, DecidedAt: r.now}
+	out := audit.Decision{RequestDigest: digest, BusinessKey: key, Endpoint: d.Name, Revision: r.rev.number, DecidedAt: r.now, Payload: payload}
 	for _, g := range r.gates {
 		if g.Verdict != "allow" {
 			leaf.Gates = append(leaf.Gates, g.Gate)
@@ -112,9 +111,11 @@ func (r *run) entry(req Request, digest [32]byte, payload string) audit.Decision
 			}
 		}
 	}
-	if r.model != nil {
-		leaf.Model = audit.LeafModel{Ref: r.rev.model.String(), Digest: r.model.digest, Approval: r.model.approval}
-		out.Model, out.ModelVersion = r.rev.model.Name, r.rev.model.Version
+	if r.by != nil {
+		leaf.Model = audit.LeafModel{Ref: r.by.ref.String(), Digest: r.by.digest, Approval: r.by.approval}
+		if r.fallback == "" {
+			out.Model, out.ModelVersion = r.by.ref.Name, r.by.ref.Version
+		}
 	}
 	out.Leaf = leaf
 	return out
@@ -145,9 +146,16 @@ func (s *Service) Replay(ctx context.Context, tenant waybill.Tenant, id waybill.
 	if err != nil {
 		return Replay{}, err
 	}
-	m, err := s.loadModel(ctx, tenant, v)
-	if err != nil {
-		return Replay{}, err
+	s.refresh.Lock()
+	m := s.attempts[modelKey{tenant, v.Ref(), v.Digest}].model
+	s.refresh.Unlock()
+	if m == nil { // not in force any more
+		s.loading.Lock()
+		m, err = s.loadVersion(ctx, v)
+		s.loading.Unlock()
+		if err != nil {
+			return Replay{}, err
+		}
 	}
 	x := make([]float64, len(rec.Vector))
 	for i, p := range rec.Vector {

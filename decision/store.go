@@ -21,7 +21,6 @@ import (
 	"waybill/internal/pg"
 	"waybill/lineage"
 	"waybill/registry"
-	"waybill/score"
 )
 
 // Appender is the decision log as decide needs it: it answers after the leaf is durable.
@@ -55,8 +54,10 @@ type Service struct {
 	poll     time.Duration
 
 	snapshot atomic.Pointer[snapshot] // replaced whole, never changed
-	refresh  sync.Mutex               // held while a snapshot is built; guards parsed
-	parsed   map[modelKey]*loaded     // parsed models by content, kept while a revision refers to them
+	refresh  sync.Mutex               // held while a snapshot is built; guards attempts and missing
+	attempts map[modelKey]attempt     // models and rule sets by content, kept while a revision refers to them
+	missing  []registry.Version       // what the snapshot lacks and load is to bring
+	loading  sync.Mutex               // one version is loaded at a time: each may take hundreds of megabytes
 }
 
 // snapshot is every endpoint in force and the state of the models they name.
@@ -81,14 +82,28 @@ type modelKey struct {
 	digest string
 }
 
-// modelState is what the registry says of a version and what loading it gave.
+// attempt is what loading a version gave. A failure is kept: bytes that cannot be parsed today cannot tomorrow.
+type attempt struct {
+	model *loaded
+	err   error
+	again time.Time // when to try again what may have been the bucket's fault; zero for never
+}
+
+// refreshWithin bounds what a publication does after its commit.
+const refreshWithin = 30 * time.Second
+
+// againAfter is how long a version that the bucket did not give waits for the next try.
+const againAfter = 5 * time.Second
+
+// modelState is what the registry says of a model or rule set and what loading it gave.
 type modelState struct {
 	version registry.Version
 	model   *loaded
 	err     error // why it cannot answer though approved
+	pending bool  // approved, and not loaded yet
 }
 
-// revision is a compiled endpoint revision with its doors to features and rules.
+// revision is a compiled endpoint revision with its door to the features. It never changes.
 type revision struct {
 	*program
 	tenant    waybill.Tenant
@@ -98,9 +113,6 @@ type revision struct {
 	published time.Time
 	document  string
 	reader    *featurestore.Reader
-	rules     *score.RuleSet // nil when they may not or cannot answer
-	rulesOf   string         // digest of the version that rules were read from
-	noRules   error          // why rules is nil
 }
 
 // Endpoint is an endpoint as lists and pages show it.
@@ -139,7 +151,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 // New returns a Service whose snapshot is loaded. Call Run to follow changes.
 func New(ctx context.Context, pool *pgxpool.Pool, features *featurestore.Store, models *registry.Store, appender Appender, c Config) (*Service, error) {
 	s := &Service{pool: pool, features: features, models: models, appender: appender,
-		clock: c.Clock, logger: c.Logger, observer: c.Observer, poll: c.Poll, parsed: map[modelKey]*loaded{}}
+		clock: c.Clock, logger: c.Logger, observer: c.Observer, poll: c.Poll, attempts: map[modelKey]attempt{}}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
@@ -156,61 +168,159 @@ func New(ctx context.Context, pool *pgxpool.Pool, features *featurestore.Store, 
 }
 
 // Run follows revisions and model states until ctx ends: a revoked model stops answering within a second of its
-// revocation's commit, by NOTIFY or, when that is lost, by polling.
+// revocation's commit, by NOTIFY or, when that is lost, by polling. Loading goes on beside it: a revocation never waits
+// for the bucket.
 func (s *Service) Run(ctx context.Context) error {
+	lacking := make(chan struct{}, 1)
 	follow := func(ctx context.Context) error {
-		if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+		lacks, err := s.swap(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
 			s.logger.WarnContext(ctx, "endpoints not refreshed, the last known ones serve", "error", err)
+		case lacks:
+			select {
+			case lacking <- struct{}{}:
+			default:
+			}
 		}
 		return nil
 	}
+	loader := make(chan struct{})
+	go func() {
+		defer close(loader)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-lacking:
+			}
+			if err := s.load(ctx); err != nil && ctx.Err() == nil {
+				s.logger.WarnContext(ctx, "models not loaded", "error", err)
+			}
+		}
+	}()
 	errs := make(chan error, 2)
 	for _, channel := range []string{"endpoints", "registry"} {
 		go func() { errs <- pg.Listen(ctx, s.pool, channel, s.poll, follow) }()
 	}
-	return errors.Join(<-errs, <-errs)
+	err := errors.Join(<-errs, <-errs)
+	<-loader
+	return err
 }
 
-// Refresh reads endpoints and model states and swaps the snapshot. On error the old snapshot goes on serving.
+// Refresh reads endpoints and model states, swaps the snapshot, and loads what is approved and not in memory. On error
+// the old snapshot goes on serving.
 func (s *Service) Refresh(ctx context.Context) error {
+	lacks, err := s.swap(ctx)
+	if err != nil || !lacks {
+		return err
+	}
+	return s.load(ctx)
+}
+
+// swap puts the snapshot of what Postgres holds now into place, without any I/O but that one. It reports whether some
+// version is approved and not in memory. An endpoint whose new revision waits for its model goes on with the old one.
+func (s *Service) swap(ctx context.Context) (lacks bool, err error) {
 	s.refresh.Lock()
 	defer s.refresh.Unlock()
-	old := s.snapshot.Load()
-	next := &snapshot{endpoints: map[endpointKey]*revision{}, states: map[stateKey]modelState{}}
 	rows, err := s.pool.Query(ctx, string(selectCurrent))
 	if err != nil {
-		return fmt.Errorf("select endpoints: %w", err)
+		return false, fmt.Errorf("select endpoints: %w", err)
 	}
 	stored, err := pgx.CollectRows(rows, pgx.RowToStructByPos[storedRevision])
 	if err != nil {
-		return fmt.Errorf("read endpoints: %w", err)
+		return false, fmt.Errorf("read endpoints: %w", err)
 	}
+	old := s.snapshot.Load()
+	next := &snapshot{endpoints: map[endpointKey]*revision{}, states: map[stateKey]modelState{}}
+	s.missing = nil
 	for _, row := range stored {
 		key := endpointKey{row.Tenant, row.Name}
+		var was *revision
 		if old != nil {
-			if was := old.endpoints[key]; was != nil && was.number == row.Revision {
-				again := *was // decisions under way keep theirs
-				s.bindRules(ctx, &again)
-				next.endpoints[key] = &again
-				continue
+			was = old.endpoints[key]
+		}
+		rev := was
+		if was == nil || was.number != row.Revision {
+			if rev, err = s.open(ctx, row); err != nil {
+				return false, fmt.Errorf("open endpoint %s revision %d: %w", row.Name, row.Revision, err)
 			}
 		}
-		rev, err := s.open(ctx, row)
+		waits, err := s.addStates(ctx, next, rev)
 		if err != nil {
-			return fmt.Errorf("open endpoint %s revision %d: %w", row.Name, row.Revision, err)
+			return false, err
 		}
-		s.bindRules(ctx, rev)
+		if waits && was != nil && rev != was {
+			if _, err := s.addStates(ctx, next, was); err != nil {
+				return false, err
+			}
+			rev = was
+		}
 		next.endpoints[key] = rev
-	}
-	for _, rev := range next.endpoints {
-		key := stateKey{rev.tenant, rev.model}
-		if _, there := next.states[key]; !there {
-			next.states[key] = s.stateOf(ctx, key)
-		}
 	}
 	s.forget(next)
 	s.snapshot.Store(next)
-	return nil
+	return len(s.missing) > 0, nil
+}
+
+// addStates puts what is known of a revision's model and rules into the snapshot, and reports whether one of them has
+// yet to be loaded.
+func (s *Service) addStates(ctx context.Context, next *snapshot, rev *revision) (waits bool, err error) {
+	for _, ref := range []waybill.VersionRef{rev.model, rev.fallback} {
+		key := stateKey{rev.tenant, ref}
+		st, there := next.states[key]
+		if !there {
+			if st, err = s.stateOf(ctx, key); err != nil {
+				return false, err
+			}
+			next.states[key] = st
+		}
+		waits = waits || st.pending
+	}
+	return waits, nil
+}
+
+// load brings what the snapshot lacks into memory and swaps once more. No decision and no refresh waits for it.
+func (s *Service) load(ctx context.Context) error {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	s.refresh.Lock()
+	missing := s.missing
+	s.refresh.Unlock()
+	for _, v := range missing {
+		key := modelKey{v.Tenant, v.Ref(), v.Digest}
+		s.refresh.Lock()
+		a, tried := s.attempts[key]
+		s.refresh.Unlock()
+		if tried && !a.due(s.clock()) {
+			continue // another goroutine was faster
+		}
+		a = attempt{}
+		a.model, a.err = s.loadVersion(ctx, v)
+		if ctx.Err() != nil {
+			return fmt.Errorf("load %s: %w", v.Ref(), ctx.Err())
+		}
+		switch waybill.CodeOf(a.err) {
+		case waybill.Invalid, waybill.TooLarge: // the bytes are what they should be, and no model
+		case waybill.Corrupt: // somebody may put the right bytes back
+			a.again = s.clock().Add(12 * againAfter)
+		default:
+			a.again = s.clock().Add(againAfter)
+		}
+		if a.err != nil {
+			s.logger.ErrorContext(ctx, "approved version cannot be loaded", "tenant", v.Tenant, "version", v.Ref().String(), "error", a.err)
+		}
+		s.refresh.Lock()
+		s.attempts[key] = a
+		s.refresh.Unlock()
+	}
+	_, err := s.swap(ctx)
+	return err
+}
+
+// due says whether to try, for the first time or again.
+func (a attempt) due(now time.Time) bool {
+	return a.model == nil && (a.err == nil || !a.again.IsZero() && !now.Before(a.again))
 }
 
 type storedRevision struct {
@@ -243,47 +353,36 @@ func (s *Service) open(ctx context.Context, row storedRevision) (*revision, erro
 	return rev, nil
 }
 
-// bindRules gives a revision its rule set, or the reason why it has none: revoked or with changed bytes it must not
-// answer, and must not keep this hub from serving the models of all others either.
-func (s *Service) bindRules(ctx context.Context, rev *revision) {
-	v, err := s.models.Get(ctx, rev.tenant, rev.fallback)
-	if err == nil && v.State.Serves() && rev.rules != nil && rev.rulesOf == v.Digest {
-		return
-	}
-	rev.rules, rev.rulesOf, rev.noRules = nil, v.Digest, err
-	if err == nil {
-		rev.rules, rev.noRules = s.loadRules(ctx, rev.tenant, v)
-	}
-}
-
-// stateOf asks the registry. A version that cannot be read is not approved: the fallback answers and says why.
-func (s *Service) stateOf(ctx context.Context, key stateKey) modelState {
+// stateOf asks the registry. A version that is not there is not approved: the fallback answers and says why. Any other
+// error says nothing about the version, and the snapshot stays as it is.
+func (s *Service) stateOf(ctx context.Context, key stateKey) (modelState, error) {
 	v, err := s.models.Get(ctx, key.tenant, key.ref)
+	if waybill.CodeOf(err) == waybill.NotFound {
+		return modelState{err: err}, nil
+	}
 	if err != nil {
-		return modelState{err: err}
+		return modelState{}, fmt.Errorf("look up %s: %w", key.ref, err)
 	}
 	st := modelState{version: v}
 	if !v.State.Serves() {
-		return st
+		return st, nil
 	}
-	id := modelKey{key.tenant, key.ref, v.Digest}
-	if st.model = s.parsed[id]; st.model == nil {
-		if st.model, st.err = s.loadModel(ctx, key.tenant, v); st.err == nil {
-			s.parsed[id] = st.model
-		}
+	a, tried := s.attempts[modelKey{key.tenant, key.ref, v.Digest}]
+	st.model, st.err = a.model, a.err
+	if a.due(s.clock()) {
+		s.missing = append(s.missing, v)
 	}
-	return st
+	if !tried {
+		st.pending, st.err = true, waybill.Errorf(waybill.Unavailable, "%s is being loaded", key.ref)
+	}
+	return st, nil
 }
 
-// forget drops parsed models that no state refers to.
+// forget drops what was loaded for versions that no state refers to.
 func (s *Service) forget(next *snapshot) {
-	used := map[*loaded]bool{}
-	for _, st := range next.states {
-		used[st.model] = true
-	}
-	for k, m := range s.parsed {
-		if !used[m] {
-			delete(s.parsed, k)
+	for k := range s.attempts {
+		if st, there := next.states[stateKey{k.tenant, k.ref}]; !there || st.version.Digest != k.digest || !st.version.State.Serves() {
+			delete(s.attempts, k)
 		}
 	}
 }
@@ -299,14 +398,14 @@ func (s *Service) revisionOf(tenant waybill.Tenant, name string) (*revision, err
 	return rev, nil
 }
 
-// serving returns the model that may answer for a revision now, or says in words why none may.
-func (s *Service) serving(rev *revision) (*loaded, error) {
-	st := s.snapshot.Load().states[stateKey{rev.tenant, rev.model}]
+// serving returns the version, of a revision's model or of its rules, that may answer now, or says in words why not.
+func (s *Service) serving(rev *revision, ref waybill.VersionRef) (*loaded, error) {
+	st := s.snapshot.Load().states[stateKey{rev.tenant, ref}]
 	switch {
 	case st.err != nil:
 		return nil, st.err
 	case st.model == nil:
-		return nil, waybill.Errorf(waybill.Conflict, "%s is %s", rev.model, st.version.State)
+		return nil, waybill.Errorf(waybill.Conflict, "%s is %s", ref, st.version.State)
 	}
 	return st.model, nil
 }
@@ -344,19 +443,18 @@ func (s *Service) Publish(ctx context.Context, actor waybill.Actor, doc []byte, 
 		return Endpoint{}, false, waybill.InvalidField("service", "is "+def.Service+", but "+def.Model+" was made for "+version.FeatureService.String()+"; use that")
 	}
 	if version.State.Serves() {
-		model, err := s.loadModel(ctx, actor.Tenant, version)
+		model, err := s.loadVersion(ctx, version)
 		if err != nil {
 			return Endpoint{}, false, err
+		}
+		if model.rules != nil {
+			return Endpoint{}, false, waybill.InvalidField("model", def.Model+" is a rule set; name it as the fallback")
 		}
 		if _, err := model.columns(reader); err != nil {
 			return Endpoint{}, false, err
 		}
 	}
-	rules, err := s.models.Get(ctx, actor.Tenant, p.fallback)
-	if err != nil {
-		return Endpoint{}, false, err
-	}
-	if _, err := s.loadRules(ctx, actor.Tenant, rules); err != nil {
+	if err := s.checkRules(ctx, actor.Tenant, p.fallback); err != nil {
 		return Endpoint{}, false, err
 	}
 	canon, digest, err := canonical(def)
@@ -409,7 +507,10 @@ func (s *Service) Publish(ctx context.Context, actor waybill.Actor, doc []byte, 
 	if err != nil {
 		return Endpoint{}, false, err
 	}
-	if err := s.Refresh(ctx); err != nil {
+	// It is published now, whether the caller goes on waiting or not.
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshWithin)
+	defer cancel()
+	if err := s.Refresh(late); err != nil {
 		return Endpoint{}, false, err
 	}
 	e, err := s.Endpoint(actor.Tenant, def.Name)
@@ -425,14 +526,15 @@ func (s *Service) Endpoint(tenant waybill.Tenant, name string) (Endpoint, error)
 	st := s.snapshot.Load().states[stateKey{tenant, rev.model}]
 	e := Endpoint{Name: name, Revision: rev.number, Type: rev.def.Type, Model: rev.model, ModelState: st.version.State, Fallback: rev.fallback,
 		Service: rev.service, Digest: rev.digest, Author: rev.author, Reason: rev.reason, Published: rev.published, Document: rev.document}
-	_, err = s.serving(rev)
+	_, noModel := s.serving(rev, rev.model)
+	_, noRules := s.serving(rev, rev.fallback)
 	switch {
-	case err != nil && rev.noRules != nil:
-		e.Serving = "nobody answers: " + reasonOf(err) + "; rules: " + reasonOf(rev.noRules)
-	case err != nil:
-		e.Serving = "the rules " + rev.fallback.String() + " answer: " + reasonOf(err)
-	case rev.noRules != nil:
-		e.Serving = rev.model.String() + " answers; no rules stand by: " + reasonOf(rev.noRules)
+	case noModel != nil && noRules != nil:
+		e.Serving = "nobody answers: " + reasonOf(noModel) + "; rules: " + reasonOf(noRules)
+	case noModel != nil:
+		e.Serving = "the rules " + rev.fallback.String() + " answer: " + reasonOf(noModel)
+	case noRules != nil:
+		e.Serving = rev.model.String() + " answers; no rules stand by: " + reasonOf(noRules)
 	default:
 		e.Serving = rev.model.String() + " answers; the rules " + rev.fallback.String() + " stand by"
 	}

@@ -58,7 +58,7 @@ func (s *logs) GetDecisionProof(ctx context.Context, req *auditv1.GetDecisionPro
 		return nil, err
 	}
 	out := &auditv1.GetDecisionProofResponse{Index: p.Index, Leaf: string(p.Leaf), LeafHash: base64.StdEncoding.EncodeToString(p.LeafHash[:]), Size: p.Size,
-		Root: base64.StdEncoding.EncodeToString(p.Root), Checkpoint: p.Checkpoint, VerifierKey: s.log.VerifierKey(), TlogProof: p.TlogProof()}
+		Root: base64.StdEncoding.EncodeToString(p.Root), Checkpoint: p.Checkpoint, VerifierKey: s.log.VerifierKey(), TlogProof: p.TlogProof(), Payload: string(p.Payload)}
 	for _, h := range p.Path {
 		out.Path = append(out.Path, base64.StdEncoding.EncodeToString(h))
 	}
@@ -71,6 +71,9 @@ func (s *logs) VerifyLog(ctx context.Context, _ *auditv1.VerifyLogRequest) (*aud
 	defer cancel()
 	start := time.Now()
 	f, err := audit.Verify(ctx, s.log, s.log.VerifierKey(), nil)
+	if err == nil && f.OK {
+		f, err = s.log.CheckRecords(ctx, f.Entries)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -122,8 +122,12 @@ func isRetryable(err error) bool {
 	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")
 }
 
-// classify turns a lost connection into Unavailable; everything else stays as it is.
+// classify turns a lost connection into Unavailable, or into Deadline when the change may stand; everything else stays
+// as it is.
 func classify(err error) error {
+	if errors.Is(err, ErrCommitUnknown) {
+		return waybill.Wrap(waybill.Deadline, err, "Postgres went away while the change was being committed: it may stand or not; look before you repeat it")
+	}
 	if err == nil || waybill.CodeOf(err) != waybill.Internal || !IsConnLost(err) {
 		return err
 	}
