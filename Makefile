@@ -46,9 +46,14 @@ gen-check: setup web/node_modules/.package-lock.json ## fail when generated code
 	@scripts/gen-check
 	cd web && npm run --silent gen:check
 
-lint: setup web/node_modules/.package-lock.json ## format, vet, linters, proto, pages, deployment files
+.build/bin/golangci-lint: scripts/lint.mod
+	go build -modfile=scripts/lint.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+lint: setup web/node_modules/.package-lock.json .build/bin/golangci-lint ## format, linters, proto, pages, licences, deployment files
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed: $$out" >&2; exit 1; }
-	go vet ./...
+	.build/bin/golangci-lint run --allow-parallel-runners ./...
+	cd scripts/deploylint && go vet . && go run . ../../deploy/Dockerfile ../../deploy/compose.yaml
+	cd scripts/licences && go vet . && go run . ../..
 	cd proto && go tool -modfile=../scripts/tools.mod buf lint
 	cd web && npm run --silent lint
 
@@ -70,10 +75,10 @@ bench: build ## first figures beside their physical limits, from one run
 	bin/waybill bench --quick
 	go test -run '^$$' -bench . -benchtime 200ms ./audit ./score ./drift
 
-check: lint gen-check test race bench ## everything that CI runs
+check: lint gen-check vuln test race bench ## everything that CI runs
 
-vuln: ## known vulnerabilities in what the code calls (needs the vulnerability database)
-	go tool -modfile=scripts/tools.mod govulncheck ./...
+vuln: ## known vulnerabilities in what the code calls; says so where their database cannot be reached
+	@scripts/vuln
 
 clean: ## remove what make built
 	rm -rf .build bin web/dist/assets web/dist/index.html web/dist/icon.svg web/dist/.vite

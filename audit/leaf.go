@@ -25,8 +25,8 @@ type DecisionLeaf struct {
 	T          string           `json:"t"` // "decision"
 	Tenant     waybill.Tenant   `json:"tenant"`
 	ID         waybill.ID       `json:"id"`
-	Producer   string           `json:"producer"` // node and epoch; set by the sequencer
-	PSeq       int64            `json:"pseq"`     // 1, 2, 3 … without gaps per producer; set by the sequencer
+	Producer   string           `json:"producer"`   // node and epoch; set by the sequencer
+	PSeq       int64            `json:"pseq"`       // 1, 2, 3 … without gaps per producer; set by the sequencer
 	DecidedAt  string           `json:"decided_at"` // set by Append, like endpoint and payload
 	Actor      string           `json:"actor"`
 	Endpoint   string           `json:"endpoint"` // "name@v3": the revision

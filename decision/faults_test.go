@@ -201,6 +201,15 @@ func TestRecorded_ChangedRecord(t *testing.T) {
 	if _, err := h.pool.Exec(ctx, "ALTER TABLE audit.decision DISABLE TRIGGER decision_is_final"); err != nil { // somebody who owns the database
 		t.Fatal(err)
 	}
+	if _, err := h.pool.Exec(ctx, "UPDATE audit.decision SET business_key = 'ORD-2'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.service.Recorded(ctx, "acme", a.DecisionID); waybill.CodeOf(err) != waybill.Corrupt {
+		t.Errorf("another business key: %v", err)
+	}
+	if _, err := h.pool.Exec(ctx, "UPDATE audit.decision SET business_key = 'ORD-1'"); err != nil {
+		t.Fatal(err)
+	}
 	for _, set := range []string{"action = 'elsewhere'", "payload = convert_to(replace(convert_from(payload, 'UTF8'), 'WH-NY-1', 'WH-XX-1'), 'UTF8')", "model_version = 7",
 		"score = 0.123", "fallback = 'because'", "gates = '{none}'", "revision = 9", "decided_at = decided_at - interval '1 second'"} {
 		var was string

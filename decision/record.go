@@ -186,5 +186,12 @@ func (s *Service) Recorded(ctx context.Context, tenant waybill.Tenant, id waybil
 	if err := json.Unmarshal(row.Payload, &rec); err != nil {
 		return row, rec, waybill.Wrap(waybill.Corrupt, err, "the record of decision "+id.String()+" cannot be read")
 	}
+	named := row.BusinessKey == ""
+	for _, v := range rec.Request {
+		named = named || v == any(row.BusinessKey)
+	}
+	if !named { // the leaf does not hold the key; the payload, which it proves, does
+		return row, rec, waybill.Errorf(waybill.Corrupt, "the record of decision %s is not what its request says: its business key was changed", id)
+	}
 	return row, rec, nil
 }

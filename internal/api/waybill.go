@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"waybill"
 	"waybill/audit"
+	"waybill/decision"
 	decisionv1 "waybill/proto/waybill/decision/v1"
 )
 
@@ -68,24 +70,55 @@ func (d *decisions) GetDecision(ctx context.Context, req *decisionv1.GetDecision
 		}
 		out.Outcomes = append(out.Outcomes, &decisionv1.Outcome{Name: o.Name, Value: v, EventTime: timestamppb.New(o.EventTime), ReportedAt: timestamppb.New(o.ReportedAt), Actor: o.Actor})
 	}
-	by := "the rules, because " + row.Fallback
-	if row.Model != "" {
-		v, err := d.models.Get(ctx, tenant, waybill.VersionRef{Name: row.Model, Version: row.ModelVersion})
-		if err != nil {
+	if out.AnsweredBy = leaf.Model.Ref; out.AnsweredBy != "" {
+		if err := d.addApproval(ctx, tenant, leaf, out); err != nil {
 			return nil, err
 		}
-		out.TrainingSet, out.ModelStateNow = v.TrainingSet, string(v.State)
-		by = "model " + v.Ref().String()
-		for _, a := range v.Approvals {
-			if a.ID.String() == leaf.Model.Approval {
-				out.Approver, out.ApprovedAt, out.ApprovalReason = a.Actor, timestamppb.New(a.At), a.Reason
-				by += ", approved by " + a.Actor
-			}
+	}
+	out.Sentence = sentence(row, rec, out)
+	return &decisionv1.GetDecisionResponse{Decision: out}, nil
+}
+
+// addApproval says who consented to what answered, the model or the rules, and whether that is still in force.
+func (d *decisions) addApproval(ctx context.Context, tenant waybill.Tenant, leaf audit.DecisionLeaf, out *decisionv1.Decision) error {
+	ref, err := waybill.ParseVersionRef("model", leaf.Model.Ref)
+	if err != nil {
+		return err
+	}
+	v, err := d.models.Get(ctx, tenant, ref)
+	if err != nil {
+		return err
+	}
+	out.TrainingSet, out.ModelStateNow = v.TrainingSet, string(v.State)
+	for _, a := range v.Approvals {
+		if a.ID.String() == leaf.Model.Approval {
+			out.Approver, out.ApprovedAt, out.ApprovalReason = a.Actor, timestamppb.New(a.At), a.Reason
 		}
 	}
-	out.Sentence = fmt.Sprintf("%s was decided as %s by %s.", row.BusinessKey, row.Action, by)
-	if row.Action == "blocked" {
-		out.Sentence = fmt.Sprintf("%s was blocked by the gates %v.", row.BusinessKey, row.Gates)
+	return nil
+}
+
+// sentence is the verdict in plain words.
+func sentence(row audit.DecisionRow, rec decision.Record, d *decisionv1.Decision) string {
+	what := row.BusinessKey
+	if what == "" {
+		what = "The request"
 	}
-	return &decisionv1.GetDecisionResponse{Decision: out}, nil
+	if row.Action == "blocked" {
+		for _, g := range rec.Gates {
+			if g.Verdict == "block" {
+				return fmt.Sprintf("%s was blocked by the gate %s: %s.", what, g.Gate, strings.TrimSuffix(g.Reason, "."))
+			}
+		}
+		return what + " was blocked."
+	}
+	approved := ""
+	if d.GetApprover() != "" {
+		approved = ", approved by " + d.GetApprover()
+	}
+	if row.Fallback != "" {
+		return fmt.Sprintf("%s was decided as “%s” by the rules %s%s. The model did not answer: %s.", what, row.Action, d.GetAnsweredBy(), approved,
+			strings.TrimSuffix(strings.TrimPrefix(row.Fallback, "model: "), "."))
+	}
+	return fmt.Sprintf("%s was decided as “%s” by the model %s%s.", what, row.Action, d.GetAnsweredBy(), approved)
 }
