@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -115,6 +116,9 @@ func (f *clientFlags) open() (*client, error) {
 		if err != nil {
 			return nil, usageError{errors.New(`no hub is named: set WAYBILL_URL, WAYBILL_GRPC and WAYBILL_TOKEN, or run "waybill dev" in this folder`)}
 		}
+		if !alive(i.PID) {
+			return nil, fmt.Errorf("the hub of %s (process %d) does not run; start it with waybill dev", localDir, i.PID)
+		}
 		hubURL, target, token = i.URL, i.GRPC, first(token, i.Token)
 	}
 	if hubURL == "" || target == "" {
@@ -124,6 +128,54 @@ func (f *clientFlags) open() (*client, error) {
 		return nil, usageError{errors.New("no token: set WAYBILL_TOKEN or WAYBILL_TOKEN_FILE")}
 	}
 	return dial(hubURL, target, token)
+}
+
+// alive reports whether a process of this machine exists. Somebody else's does too, although it may not be signalled.
+func alive(pid int) bool {
+	return pid > 0 && !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
+}
+
+// completeWithin bounds the call behind a press of the tab key.
+const completeWithin = 2 * time.Second
+
+// complete makes the completion of a command's first argument from what the hub holds. Without a hub there is none.
+func (f *clientFlags) complete(list func(ctx context.Context, c *client) ([]string, error)) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+		c, err := f.open()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
+		defer cancel()
+		names, err = list(ctx, c)
+		if err = errors.Join(err, c.close()); err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// endpoints are the names that an argument ENDPOINT may have.
+func endpoints(ctx context.Context, c *client) ([]string, error) {
+	res, err := c.decisions.ListEndpoints(ctx, &decisionv1.ListEndpointsRequest{PageSize: 1000})
+	var out []string
+	for _, e := range res.GetEndpoints() {
+		out = append(out, e.GetName())
+	}
+	return out, err
+}
+
+// modelVersions are the versions that an argument MODEL@vN may have, newest first.
+func modelVersions(ctx context.Context, c *client) ([]string, error) {
+	res, err := c.models.ListModelVersions(ctx, &registryv1.ListModelVersionsRequest{PageSize: 1000})
+	var out []string
+	for _, v := range res.GetVersions() {
+		out = append(out, refOf(v))
+	}
+	return out, err
 }
 
 // callWithin bounds every command that is one call.

@@ -16,7 +16,7 @@ import (
 
 func newDecide(cl *clientFlags) *cobra.Command {
 	var file, key string
-	cmd := &cobra.Command{Use: "decide ENDPOINT -f FILE", Short: "Ask an endpoint for a decision", Args: exact("ENDPOINT"),
+	cmd := &cobra.Command{Use: "decide ENDPOINT -f FILE", Short: "Ask an endpoint for a decision", Args: exact("ENDPOINT"), ValidArgsFunction: cl.complete(endpoints),
 		Long:    "Sends a JSON request and prints the answer with its receipt. With --key a repeat\nof the same request gives the same decision.",
 		Example: "  waybill decide route -f order.json --key ORD-123",
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
@@ -70,12 +70,16 @@ func newDecision(cl *clientFlags) *cobra.Command {
 	f.Int32Var(&q.PageSize, "limit", 50, "most rows, 1 to 1,000")
 	f.StringVar(&q.PageToken, "page", "", "token of the next page, as in --json")
 	show := &cobra.Command{Use: "show ID", Short: "Show the waybill of a decision", Args: exact("ID"),
+		Long: "Shows who answered and on whose approval, what each input did to the score and how\nold it was, candidates, gates, outcomes, and where the proof is. --json is the whole\nrecord.",
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.decisions.GetDecision(ctx, &decisionv1.GetDecisionRequest{DecisionId: args[0]})
 			if err != nil {
 				return err
 			}
-			return p.message(res)
+			if p.json {
+				return p.message(res)
+			}
+			return showDecision(p.cmd.OutOrStdout(), res.GetDecision())
 		})}
 	replay := &cobra.Command{Use: "replay ID", Short: "Score the recorded inputs again and compare, bit for bit", Args: exact("ID"),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {

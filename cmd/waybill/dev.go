@@ -12,6 +12,16 @@ import (
 // localDir is where a local hub keeps its data unless told otherwise.
 const localDir = ".waybill"
 
+// isLocalDir reports whether dir is where the command line looks for a hub when none is named.
+func isLocalDir(dir string) (bool, error) {
+	a, err := filepath.Abs(dir)
+	if err != nil {
+		return false, err
+	}
+	b, err := filepath.Abs(localDir)
+	return a == b, err
+}
+
 // localFlags are the flags that dev and demo share.
 type localFlags struct {
 	data, http, grpc, info, postgres string
@@ -62,6 +72,10 @@ Killed at any moment, it comes back on the same data. Stop it with Ctrl-C.`,
 				return err
 			}
 			c := f.config(env)
+			here, err := isLocalDir(c.Dir) // before the S3 gateway changes the working directory
+			if err != nil {
+				return err
+			}
 			l, err := openLocal(ctx, c)
 			if err != nil {
 				return err
@@ -71,6 +85,10 @@ Killed at any moment, it comes back on the same data. Stop it with Ctrl-C.`,
 					return joinClose(err, l)
 				}
 			}
+			find := "In another terminal, tell the command line and other programs where the hub is:"
+			if here {
+				find = "In another terminal, in this folder, the command line finds the hub by itself;\nelsewhere, and for other programs:"
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), `
 The hub serves. Open it in a browser (the link logs you in):
 
@@ -78,14 +96,13 @@ The hub serves. Open it in a browser (the link logs you in):
 
 REST %s   gRPC %s   OpenAPI %s/openapi.json
 
-In another terminal, in this folder, the command line finds the hub by itself;
-elsewhere, and for other programs:
+%s
 
   export WAYBILL_URL=%s WAYBILL_GRPC=%s
   export WAYBILL_TOKEN_FILE=%s
 
 Stop with Ctrl-C.
-`, l.info.URL, l.info.Token, l.info.URL, l.info.GRPC, l.info.URL, l.info.URL, l.info.GRPC, filepath.Join(l.info.Data, "admin.token"))
+`, l.info.URL, l.info.Token, l.info.URL, l.info.GRPC, l.info.URL, find, l.info.URL, l.info.GRPC, filepath.Join(l.info.Data, "admin.token"))
 			return joinClose(l.hub.run(ctx, l.at, drainLocal), l)
 		},
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,7 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"waybill"
 	"waybill/audit"
+	accessv1 "waybill/proto/waybill/access/v1"
 	auditv1 "waybill/proto/waybill/audit/v1"
 	lineagev1 "waybill/proto/waybill/lineage/v1"
 )
@@ -189,20 +193,32 @@ func finding(f audit.Finding) string {
 	return f.What
 }
 
-func verifyDecision(ctx context.Context, cmd *cobra.Command, c *client, key, id string) error {
-	p, err := c.audit.GetDecisionProof(ctx, &auditv1.GetDecisionProofRequest{DecisionId: id})
+func verifyDecision(ctx context.Context, cmd *cobra.Command, c *client, key, text string) error {
+	id, err := waybill.ParseID("--decision", text)
+	if err != nil {
+		return usageError{err}
+	}
+	me, err := c.access.WhoAmI(ctx, &accessv1.WhoAmIRequest{})
 	if err != nil {
 		return err
 	}
-	if err := checkProof(key, id, p); err != nil {
+	p, err := c.audit.GetDecisionProof(ctx, &auditv1.GetDecisionProofRequest{DecisionId: id.String()})
+	if err != nil {
 		return err
 	}
-	return printer{cmd, false}.say(nil, "decision %s is entry %d of %d, proven by %d hashes up to the signed root", id, p.GetIndex(), p.GetSize(), len(p.GetPath()))
+	if err := checkProof(key, waybill.Tenant(me.GetTenant()), id, p); err != nil {
+		return err
+	}
+	record := "its record is the one that the entry names"
+	if p.GetPayload() == "" {
+		record = "its record is not there, so only the entry was checked"
+	}
+	return printer{cmd, false}.say(nil, "decision %s is entry %d of %d, proven by %d hashes up to the signed root; %s", id, p.GetIndex(), p.GetSize(), len(p.GetPath()), record)
 }
 
-// checkProof checks a proof as somebody without the hub would: the leaf is about this decision, and its hash leads to
-// the root that key has signed.
-func checkProof(key, id string, p *auditv1.GetDecisionProofResponse) error {
+// checkProof checks a proof as somebody without the hub would: its leaf's hash leads to the root that key has signed, the
+// leaf is about this decision of this tenant, and the record, where there is one, is the one whose digest the leaf holds.
+func checkProof(key string, tenant waybill.Tenant, id waybill.ID, p *auditv1.GetDecisionProofResponse) error {
 	r := audit.Receipt{Index: p.GetIndex(), Size: p.GetSize(), Checkpoint: p.GetCheckpoint(), LeafHash: audit.LeafHash([]byte(p.GetLeaf()))}
 	for _, h := range p.GetPath() {
 		b, err := base64.StdEncoding.DecodeString(h)
@@ -214,8 +230,18 @@ func checkProof(key, id string, p *auditv1.GetDecisionProofResponse) error {
 	if err := audit.VerifyReceipt(key, []byte(p.GetLeaf()), r); err != nil {
 		return findingError{err}
 	}
-	if !strings.Contains(p.GetLeaf(), `"id":"`+id+`"`) {
-		return findingError{fmt.Errorf("entry %d is in the log but is not about decision %s", p.GetIndex(), id)}
+	var leaf audit.DecisionLeaf
+	if err := json.Unmarshal([]byte(p.GetLeaf()), &leaf); err != nil {
+		return findingError{fmt.Errorf("entry %d is in the log but is not a decision: %w", p.GetIndex(), err)}
+	}
+	if leaf.T != "decision" || leaf.ID != id || leaf.Tenant != tenant {
+		return findingError{fmt.Errorf("entry %d is in the log but is about %s %s of tenant %s, not about decision %s of tenant %s", p.GetIndex(), leaf.T, leaf.ID, leaf.Tenant, id, tenant)}
+	}
+	if p.GetPayload() == "" {
+		return nil // it may have been erased; the proof holds without it
+	}
+	if sum := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(p.GetPayload()))); sum != leaf.Payload {
+		return findingError{fmt.Errorf("the record of decision %s was changed: it hashes to %s, entry %d of the log holds %s", id, sum, p.GetIndex(), leaf.Payload)}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -33,15 +35,25 @@ func yamlFlag(cmd *cobra.Command, files *[]string) {
 
 // readYAML joins the documents of files and folders.
 func readYAML(env environment, files []string) (string, error) {
+	return readDocuments(env, files, func(string, []string) bool { return true })
+}
+
+// readDocuments joins the documents of files and folders. A file that was named is read whatever it holds; of the files
+// in a folder take says by the kinds of its documents which ones.
+func readDocuments(env environment, files []string, take func(name string, kinds []string) bool) (string, error) {
 	if len(files) == 0 {
 		return "", usageError{errors.New("give at least one file with -f")}
 	}
 	var docs []string
 	for _, name := range files {
-		names := []string{name}
+		names, folder := []string{name}, false
 		if st, err := os.Stat(name); err == nil && st.IsDir() {
+			folder = true
 			if names, err = filepath.Glob(filepath.Join(name, "*.yaml")); err != nil {
 				return "", err
+			}
+			if len(names) == 0 {
+				return "", usageError{fmt.Errorf("the folder %s holds no *.yaml", name)}
 			}
 		}
 		for _, n := range names {
@@ -49,20 +61,56 @@ func readYAML(env environment, files []string) (string, error) {
 			if err != nil {
 				return "", err
 			}
-			docs = append(docs, string(b))
+			if !folder || take(n, kindsIn(b)) {
+				docs = append(docs, string(b))
+			}
 		}
 	}
 	return strings.Join(docs, "\n---\n"), nil
+}
+
+// kindsIn lists the kinds of the documents of a YAML file, as far as it can be read. The hub says what is wrong with it.
+func kindsIn(data []byte) []string {
+	var out []string
+	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
+		var head struct {
+			Kind string `yaml:"kind"`
+		}
+		if err := dec.Decode(&head); err != nil {
+			return out
+		}
+		out = append(out, head.Kind)
+	}
+}
+
+// readFeatures joins the feature definitions of files and folders. Files of a folder that hold none are left, and it is
+// said which ones and what they are for.
+func readFeatures(env environment, files []string) (string, error) {
+	text, err := readDocuments(env, files, func(name string, kinds []string) bool {
+		switch {
+		case len(kinds) == 1 && kinds[0] == "Endpoint":
+			notes(env.Err)("left out: %s is an endpoint (waybill endpoint publish -f %s)", name, name)
+		case len(kinds) == 1 && kinds[0] == "rules":
+			notes(env.Err)("left out: %s is a rule set (waybill model register NAME --format rules -f %s)", name, name)
+		default:
+			return true
+		}
+		return false
+	})
+	if err == nil && text == "" {
+		return "", usageError{errors.New("there are no feature definitions (kind: View or Service) in " + strings.Join(files, ", "))}
+	}
+	return text, err
 }
 
 func newPlan(cl *clientFlags) *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use: "plan -f FILE", Short: "Say what applying feature definitions would change", Args: exact(),
-		Long:    "Compares views and services in YAML with what is published and says in words\nwhat would change. Nothing is written.",
+		Long:    "Compares views and services in YAML with what is published and says in words\nwhat would change. Nothing is written. In a folder, files with other documents\n(an endpoint, a rule set) are left out, and that is said.",
 		Example: "  waybill plan -f features/",
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, _ []string) error {
-			text, err := readYAML(cl.env, files)
+			text, err := readFeatures(cl.env, files)
 			if err != nil {
 				return err
 			}
@@ -90,10 +138,10 @@ func newApply(cl *clientFlags) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use: "apply -f FILE --reason WHY", Short: "Publish feature definitions", Args: exact(),
-		Long:    "Publishes views and services in one transaction: all of them or none. What is\npublished never changes; an edit makes a new version.",
+		Long:    "Publishes views and services in one transaction: all of them or none. What is\npublished never changes; an edit makes a new version. In a folder, files with\nother documents (an endpoint, a rule set) are left out, and that is said.",
 		Example: "  waybill apply -f features/ --reason 'queue length per warehouse'",
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, _ []string) error {
-			text, err := readYAML(cl.env, files)
+			text, err := readFeatures(cl.env, files)
 			if err != nil {
 				return err
 			}

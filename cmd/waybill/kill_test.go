@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"waybill"
 	"waybill/audit"
 	auditv1 "waybill/proto/waybill/audit/v1"
 	featurestorev1 "waybill/proto/waybill/featurestore/v1"
@@ -386,7 +387,11 @@ func TestKill(t *testing.T) {
 		if p.GetIndex() != a.index {
 			t.Fatalf("decision %s is entry %d; its receipt said %d", a.id, p.GetIndex(), a.index)
 		}
-		if err := checkProof(at.GetVerifierKey(), a.id, p); err != nil {
+		id, err := waybill.ParseID("id", a.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkProof(at.GetVerifierKey(), waybill.Tenant(i.Tenant), id, p); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -75,16 +75,19 @@ func newModel(cl *clientFlags) *cobra.Command {
 			}
 			return p.table(res, []string{"MODEL", "VERSIONS", "LATEST IS", "AUTHOR", "NEEDS"}, rows)
 		})}
-	show := &cobra.Command{Use: "show MODEL", Short: "Show a version: name, name@v2 or name@champion", Args: exact("MODEL"),
+	show := &cobra.Command{Use: "show MODEL", Short: "Show a version: name, name@v2 or name@champion", Args: exact("MODEL"), ValidArgsFunction: cl.complete(modelVersions),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.models.GetModelVersion(ctx, &registryv1.GetModelVersionRequest{Model: args[0]})
 			if err != nil {
 				return err
 			}
-			return p.message(res)
+			if p.json {
+				return p.message(res)
+			}
+			return showModel(p.cmd.OutOrStdout(), res.GetVersion())
 		})}
 	var reason, digest string
-	approve := &cobra.Command{Use: "approve MODEL@vN --digest DIGEST --reason WHY", Short: "Consent to a version that somebody else made", Args: exact("MODEL@vN"),
+	approve := &cobra.Command{Use: "approve MODEL@vN --digest DIGEST --reason WHY", Short: "Consent to a version that somebody else made", Args: exact("MODEL@vN"), ValidArgsFunction: cl.complete(modelVersions),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.models.ApproveModelVersion(ctx, &registryv1.ApproveModelVersionRequest{Model: args[0], Digest: digest, Reason: reason})
 			if err != nil {
@@ -93,7 +96,7 @@ func newModel(cl *clientFlags) *cobra.Command {
 			return p.say(res, "%s is approved", args[0])
 		})}
 	approve.Flags().StringVar(&digest, "digest", "", "the digest that you looked at")
-	reject := &cobra.Command{Use: "reject MODEL@vN --reason WHY", Short: "Refuse a submitted version", Args: exact("MODEL@vN"),
+	reject := &cobra.Command{Use: "reject MODEL@vN --reason WHY", Short: "Refuse a submitted version", Args: exact("MODEL@vN"), ValidArgsFunction: cl.complete(modelVersions),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.models.RejectModelVersion(ctx, &registryv1.RejectModelVersionRequest{Model: args[0], Reason: reason})
 			if err != nil {
@@ -101,7 +104,7 @@ func newModel(cl *clientFlags) *cobra.Command {
 			}
 			return p.say(res, "%s is rejected", args[0])
 		})}
-	revoke := &cobra.Command{Use: "revoke MODEL@vN --reason WHY", Short: "Withdraw an approval; endpoints stop using it within a second", Args: exact("MODEL@vN"),
+	revoke := &cobra.Command{Use: "revoke MODEL@vN --reason WHY", Short: "Withdraw an approval; endpoints stop using it within a second", Args: exact("MODEL@vN"), ValidArgsFunction: cl.complete(modelVersions),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.models.RevokeModelVersion(ctx, &registryv1.RevokeModelVersionRequest{Model: args[0], Reason: reason})
 			if err != nil {
@@ -123,7 +126,7 @@ func newModel(cl *clientFlags) *cobra.Command {
 		})}
 	alias.Flags().Int32Var(&version, "version", 0, "version number")
 	var out string
-	download := &cobra.Command{Use: "download MODEL@vN PATH -o FILE", Short: "Download one file; its digest is checked on the way", Args: exact("MODEL@vN", "PATH"),
+	download := &cobra.Command{Use: "download MODEL@vN PATH -o FILE", Short: "Download one file; its digest is checked on the way", Args: exact("MODEL@vN", "PATH"), ValidArgsFunction: cl.complete(modelVersions),
 		RunE: cl.call(func(ctx context.Context, c *client, _ printer, args []string) error {
 			stream, err := c.models.DownloadArtifact(ctx, &registryv1.DownloadArtifactRequest{Model: args[0], Path: args[1]})
 			if err != nil {
@@ -195,13 +198,16 @@ func newEndpoint(cl *clientFlags) *cobra.Command {
 			}
 			return p.table(res, []string{"ENDPOINT", "REVISION", "MODEL", "WHO ANSWERS"}, rows)
 		})}
-	show := &cobra.Command{Use: "show ENDPOINT", Short: "Show an endpoint", Args: exact("ENDPOINT"),
+	show := &cobra.Command{Use: "show ENDPOINT", Short: "Show an endpoint", Args: exact("ENDPOINT"), ValidArgsFunction: cl.complete(endpoints),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.decisions.GetEndpoint(ctx, &decisionv1.GetEndpointRequest{Endpoint: args[0]})
 			if err != nil {
 				return err
 			}
-			return p.message(res)
+			if p.json {
+				return p.message(res)
+			}
+			return showEndpoint(p.cmd.OutOrStdout(), res.GetEndpoint())
 		})}
 	cmd.AddCommand(publish, list, show)
 	return cmd
@@ -210,7 +216,7 @@ func newEndpoint(cl *clientFlags) *cobra.Command {
 func newDrift(cl *clientFlags) *cobra.Command {
 	cmd := &cobra.Command{Use: "drift", Short: "Compare what endpoints see with what models were trained on", Args: exact(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	report := &cobra.Command{Use: "report ENDPOINT", Short: "Statistics per feature over the last 24 hours", Args: exact("ENDPOINT"),
+	report := &cobra.Command{Use: "report ENDPOINT", Short: "Statistics per feature over the last 24 hours", Args: exact("ENDPOINT"), ValidArgsFunction: cl.complete(endpoints),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.drift.GetReport(ctx, &driftv1.GetReportRequest{Endpoint: args[0]})
 			if err != nil {

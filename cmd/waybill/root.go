@@ -2,16 +2,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"waybill"
@@ -69,27 +72,70 @@ func execute(ctx context.Context, env environment) int {
 	return exitFailure
 }
 
-// explain writes an error for people, with the fields that were wrong.
+// explain writes an error for people: the words of the hub, not those of its transport, and the fields that were wrong.
+// This is the one place where a gRPC status becomes text.
 func explain(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "stopped"
 	}
-	if st, ok := status.FromError(err); ok {
-		text := st.Message()
-		for _, d := range st.Details() {
-			if bad, ok := d.(*errdetails.BadRequest); ok {
-				for _, v := range bad.GetFieldViolations() {
-					line := v.GetField() + " " + v.GetDescription()
-					if !strings.Contains(text, line) {
-						text += "\n  " + line
-					}
+	text := err.Error()
+	for _, e := range statusErrors(err) {
+		st := e.GRPCStatus()
+		if st.Code() == codes.Canceled {
+			return "stopped"
+		}
+		text = strings.Replace(text, e.Error(), sentence(st), 1)
+	}
+	return text
+}
+
+// statusError is what every error of a gRPC call is, under whatever it was wrapped in.
+type statusError interface {
+	error
+	GRPCStatus() *status.Status
+}
+
+// statusErrors are all statuses in an error's tree.
+func statusErrors(err error) []statusError {
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself, because errors.As finds one only
+	case statusError:
+		return []statusError{e}
+	case interface{ Unwrap() error }:
+		return statusErrors(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var out []statusError
+		for _, inner := range e.Unwrap() {
+			out = append(out, statusErrors(inner)...)
+		}
+		return out
+	}
+	return nil
+}
+
+// sentence is what a status says. A hub that is not there says nothing, so the client's words are made ours.
+func sentence(st *status.Status) string {
+	text := st.Message()
+	if _, why, cut := strings.Cut(text, "connection error: desc = "); cut && st.Code() == codes.Unavailable {
+		why = strings.TrimPrefix(strings.Trim(why, `"`), "transport: Error while dialing: ")
+		return "no hub answers: " + why + "; is it running, and are its addresses right (WAYBILL_URL, WAYBILL_GRPC)?"
+	}
+	if st.Code() == codes.DeadlineExceeded && strings.HasPrefix(text, "context deadline exceeded") {
+		return "the hub did not answer in time"
+	}
+	for _, d := range st.Details() {
+		if bad, ok := d.(*errdetails.BadRequest); ok {
+			for _, v := range bad.GetFieldViolations() {
+				if !strings.Contains(text, v.GetField()+" "+v.GetDescription()) && !strings.Contains(text, v.GetField()+": "+v.GetDescription()) {
+					text += "\n  " + v.GetField() + " " + v.GetDescription()
 				}
 			}
 		}
-		return text
 	}
-	return err.Error()
+	return text
 }
+
+// suggestWithin is how many letters a command may be mistyped by and is still suggested.
+const suggestWithin = 2
 
 // exact demands n arguments and names them when they are not there.
 func exact(names ...string) cobra.PositionalArgs {
@@ -99,6 +145,7 @@ func exact(names ...string) cobra.PositionalArgs {
 			return nil
 		case len(names) == 0 && cmd.HasSubCommands():
 			text := fmt.Sprintf("%s has no command %q", cmd.CommandPath(), args[0])
+			cmd.SuggestionsMinimumDistance = suggestWithin
 			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 				text += "; is it " + strings.Join(near, " or ") + "?"
 			}
@@ -137,7 +184,6 @@ Exit codes: 0 done, 1 failed, 2 called wrongly, 3 a check found something wrong.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddGroup(&cobra.Group{ID: "hub", Title: "Run a hub:"}, &cobra.Group{ID: "features", Title: "Features:"},
 		&cobra.Group{ID: "models", Title: "Models and endpoints:"}, &cobra.Group{ID: "evidence", Title: "Evidence:"}, &cobra.Group{ID: "people", Title: "Who may do what:"})
-	root.SuggestionsMinimumDistance = 2
 	var cl clientFlags
 	root.PersistentFlags().StringVar(&cl.url, "url", "", "address of the hub, e.g. http://127.0.0.1:8080 (WAYBILL_URL)")
 	root.PersistentFlags().StringVar(&cl.grpc, "grpc", "", "gRPC address of the hub, e.g. 127.0.0.1:8081 (WAYBILL_GRPC)")
@@ -149,12 +195,23 @@ Exit codes: 0 done, 1 failed, 2 called wrongly, 3 a check found something wrong.
 			root.AddCommand(c)
 		}
 	}
-	add("hub", newDev(env), newServe(env), newMigrate(env), newDemo(env), newBench(env))
+	add("hub", newDev(env), newServe(env), newMigrate(env), newDemo(env), newBench(env), newVersion(env, &cl))
 	add("features", newPlan(&cl), newApply(&cl), newPush(&cl), newRead(&cl), newTrainingSet(&cl))
 	add("models", newModel(&cl), newEndpoint(&cl), newDecide(&cl), newDrift(&cl))
 	add("evidence", newDecision(&cl), newLineage(&cl), newLog(&cl))
 	add("people", newWhoami(&cl), newAccount(&cl), newToken(&cl), newTenant(&cl))
 	return root
+}
+
+func newVersion(env environment, cl *clientFlags) *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print what this binary was built from", Args: exact(),
+		RunE: func(*cobra.Command, []string) error {
+			if cl.json {
+				return json.NewEncoder(env.Out).Encode(map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+			}
+			fmt.Fprintf(env.Out, "waybill %s, %s, %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		}}
 }
 
 // version is what Go's build information says.

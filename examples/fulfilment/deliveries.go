@@ -40,7 +40,7 @@ func (d Delivery) LeadDays() float64 { return d.Scheduled.Sub(d.Decided).Hours()
 // cost, insurance and weight are known when the goods are packed and are left out.
 func (d Delivery) Request() map[string]any {
 	return map[string]any{"delivery_id": d.ID, "vendor": d.Vendor, "country": d.Country, "shipment_mode": d.Mode, "fulfil_via": d.Via, "product_group": d.Group,
-		"quantity": d.Quantity, "value_usd": d.Value, "lead_days": math.Max(-3650, math.Min(3650, d.LeadDays())), "scheduled_month": float64(d.Scheduled.Month())}
+		"quantity": d.Quantity, "value_usd": d.Value, "lead_days": math.Max(-3650, math.Min(3650, d.LeadDays()))}
 }
 
 // Deliveries is a file of deliveries, in the order of their decisions.
@@ -48,6 +48,12 @@ type Deliveries struct {
 	All     []Delivery
 	Lines   int
 	Refused map[string]int // reason → lines
+}
+
+// Columns are what a file of deliveries must have, among any others and in any order.
+func Columns() []string {
+	return []string{"ID", "Country", "Vendor", "Shipment Mode", "Fulfill Via", "Product Group", "PQ First Sent to Client Date", "PO Sent to Vendor Date",
+		"Scheduled Delivery Date", "Delivered to Client Date", "Delivery Recorded Date", "Line Item Quantity", "Line Item Value"}
 }
 
 // planned is how long before the scheduled day an order without any known date is taken to be decided.
@@ -82,6 +88,9 @@ func ReadDeliveries(r io.Reader) (Deliveries, error) {
 	cr := stdcsv.NewReader(bytes.NewReader(raw))
 	cr.FieldsPerRecord = -1
 	head, err := cr.Read()
+	if errors.Is(err, io.EOF) {
+		return out, errors.New("read the head: the file is empty")
+	}
 	if err != nil {
 		return out, fmt.Errorf("read the head: %w", err)
 	}
@@ -89,11 +98,14 @@ func ReadDeliveries(r io.Reader) (Deliveries, error) {
 	for i, h := range head {
 		at[strings.TrimSpace(h)] = i
 	}
-	for _, need := range []string{"ID", "Country", "Vendor", "Shipment Mode", "Fulfill Via", "Product Group", "PQ First Sent to Client Date", "PO Sent to Vendor Date",
-		"Scheduled Delivery Date", "Delivered to Client Date", "Delivery Recorded Date", "Line Item Quantity", "Line Item Value"} {
+	var missing []string
+	for _, need := range Columns() {
 		if _, ok := at[need]; !ok {
-			return out, fmt.Errorf("read the head: there is no column %q", need)
+			missing = append(missing, strconv.Quote(need))
 		}
+	}
+	if len(missing) > 0 {
+		return out, fmt.Errorf("read the head: there is no column %s", strings.Join(missing, ", "))
 	}
 	for {
 		rec, err := cr.Read()
@@ -169,15 +181,44 @@ func date(s string) (time.Time, bool) {
 type tally struct {
 	n, late int
 	recent  []Delivery // recorded in the last 180 days, oldest first
+	fading  [2]fading  // in the order of halfLives
+	at      time.Time  // day of the newest record
 }
 
+// fading is a count in which a delivery weighs half as much after each half-life.
+type fading struct{ n, late float64 }
+
 const (
-	window   = 180 * 24 * time.Hour
-	prior    = 10.0 // deliveries of the average that every share starts with
-	priorOwn = 0.11 // their share of late ones: a planner's guess, the same before and after the split
+	window      = 180 * 24 * time.Hour
+	prior       = 10.0 // deliveries of the average that every share starts with
+	fadingPrior = 5.0  // the same for the shares that fade
+	priorOwn    = 0.11 // their share of late ones: a planner's guess, the same before and after the split
 )
 
-func (t *tally) shares(now time.Time) (all, recent float64) {
+// halfLives are those of the fading shares, in days. Never changed.
+var halfLives = [2]float64{45, 180}
+
+func (t *tally) add(d Delivery) {
+	late := 0.0
+	if d.Late() {
+		late = 1
+		t.late++
+	}
+	t.n++
+	t.recent = append(t.recent, d)
+	for i, life := range halfLives {
+		f := &t.fading[i]
+		if !t.at.IsZero() {
+			weight := math.Pow(.5, d.Recorded.Sub(t.at).Hours()/24/life)
+			f.n, f.late = f.n*weight, f.late*weight
+		}
+		f.n, f.late = f.n+1, f.late+late
+	}
+	t.at = d.Recorded
+}
+
+// row puts the counts as of a day into row, under names with a prefix.
+func (t *tally) row(prefix string, now time.Time, row map[string]any) {
 	for len(t.recent) > 0 && now.Sub(t.recent[0].Recorded) > window {
 		t.recent = t.recent[1:]
 	}
@@ -187,7 +228,13 @@ func (t *tally) shares(now time.Time) (all, recent float64) {
 			late++
 		}
 	}
-	return (float64(t.late) + prior*priorOwn) / (float64(t.n) + prior), (float64(late) + prior*priorOwn) / (float64(len(t.recent)) + prior)
+	row[prefix+"_orders"] = float64(t.n)
+	row[prefix+"_late_share"] = (float64(t.late) + prior*priorOwn) / (float64(t.n) + prior)
+	row[prefix+"_late_share_180d"] = (float64(late) + prior*priorOwn) / (float64(len(t.recent)) + prior)
+	for i, life := range halfLives {
+		f := t.fading[i]
+		row[fmt.Sprintf("%s_late_share_fading_%.0fd", prefix, life)] = (f.late + fadingPrior*priorOwn) / (f.n + fadingPrior)
+	}
 }
 
 // Day is what became known on one day: rows for the views, and whose outcome.
@@ -231,11 +278,7 @@ func (ds Deliveries) Days() []Day {
 					t = &tally{}
 					tallies[id] = t
 				}
-				t.n++
-				if d.Late() {
-					t.late++
-				}
-				t.recent = append(t.recent, d)
+				t.add(d)
 				if _, seen := touched[id]; !seen {
 					row := g.key(d)
 					row["view"], row["prefix"] = g.view, g.prefix
@@ -249,10 +292,8 @@ func (ds Deliveries) Days() []Day {
 			view, prefix := fmt.Sprint(row["view"]), fmt.Sprint(row["prefix"])
 			delete(row, "view")
 			delete(row, "prefix")
-			all, recent := tallies[id].shares(day.At)
 			row["event_time"] = day.Known().Format(time.RFC3339)
-			row[prefix+"_orders"] = float64(tallies[id].n)
-			row[prefix+"_late_share"], row[prefix+"_late_share_180d"] = all, recent
+			tallies[id].row(prefix, day.At, row)
 			day.Rows[view] = append(day.Rows[view], row)
 		}
 		out = append(out, day)
@@ -262,17 +303,18 @@ func (ds Deliveries) Days() []Day {
 
 // Split is a study of a file: what may be learned from, and what is decided afterwards.
 type Split struct {
-	At    time.Time
-	Spine Table      // decided and recorded before At
-	Later []Delivery // decided at or after At
-	Gap   int        // decided before At, recorded after: of no use to either
+	At      time.Time
+	Earlier []Delivery // decided and recorded before At
+	Spine   Table      // the same as a training set's spine
+	Later   []Delivery // decided at or after At
+	Gap     int        // decided before At, recorded after: of no use to either
 }
 
 // Split cuts the deliveries at a day. Nothing that was recorded after it is learned from.
 func (ds Deliveries) Split(at time.Time) Split {
 	s := Split{At: at}
 	var t csv
-	t.line("delivery_id", "event_time", "vendor", "country", "shipment_mode", "fulfil_via", "product_group", "quantity", "value_usd", "lead_days", "scheduled_month", "late")
+	t.line("delivery_id", "event_time", "vendor", "country", "shipment_mode", "fulfil_via", "product_group", "quantity", "value_usd", "lead_days", "late")
 	quote := func(v string) string { return `"` + strings.ReplaceAll(v, `"`, `""`) + `"` }
 	for _, d := range ds.All {
 		switch {
@@ -283,7 +325,8 @@ func (ds Deliveries) Split(at time.Time) Split {
 			if d.Late() {
 				late = 1
 			}
-			t.line(quote(d.ID), d.Decided, quote(d.Vendor), quote(d.Country), quote(d.Mode), quote(d.Via), quote(d.Group), d.Quantity, d.Value, d.LeadDays(), int(d.Scheduled.Month()), late)
+			s.Earlier = append(s.Earlier, d)
+			t.line(quote(d.ID), d.Decided, quote(d.Vendor), quote(d.Country), quote(d.Mode), quote(d.Via), quote(d.Group), d.Quantity, d.Value, d.LeadDays(), late)
 		default:
 			s.Gap++
 		}

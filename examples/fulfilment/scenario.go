@@ -117,7 +117,7 @@ func (c *csv) line(cells ...any) {
 		case float64:
 			c.b.WriteString(strconv.FormatFloat(math.Round(v*1e4)/1e4, 'g', -1, 64))
 		case time.Time:
-			c.b.WriteString(v.Format(time.RFC3339))
+			c.b.WriteString(v.Format(time.RFC3339Nano))
 		default:
 			fmt.Fprint(&c.b, v)
 		}
@@ -271,10 +271,31 @@ func (s *Scenario) Late(o Order, action string) (bool, error) {
 // Drifted returns a new reading of every warehouse in which the queues have grown far beyond anything in the history: a
 // conveyor stands still everywhere.
 func (s *Scenario) Drifted(now time.Time) Table {
+	return s.reading(now, func(w int) (queue, rate float64) { return s.queue[w][0] + 55 + 5*float64(w), s.rate[w][0] / 3 })
+}
+
+// Recovered returns a new reading of every warehouse with the queues of the end of the history: the conveyors run again
+// and the backlog is gone.
+func (s *Scenario) Recovered(now time.Time) Table {
+	return s.reading(now, func(w int) (queue, rate float64) { return s.queue[w][0], s.rate[w][0] })
+}
+
+// reading makes one row per warehouse, taken at now.
+func (s *Scenario) reading(now time.Time, of func(w int) (queue, rate float64)) Table {
 	var t csv
 	t.line("warehouse", "event_time", "warehouse_queue", "pick_rate")
 	for w, p := range warehouses {
-		t.line(p.name, now.UTC().Truncate(time.Second), s.queue[w][0]+55+5*float64(w), math.Max(0, s.rate[w][0]/3))
+		queue, rate := of(w)
+		t.line(p.name, now.UTC().Truncate(time.Millisecond), queue, math.Max(0, rate))
 	}
 	return t.table("warehouse_load")
+}
+
+// Warehouses names the warehouses of the example.
+func Warehouses() []string {
+	out := make([]string, len(warehouses))
+	for i, p := range warehouses {
+		out[i] = p.name
+	}
+	return out
 }

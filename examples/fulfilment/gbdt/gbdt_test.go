@@ -135,3 +135,25 @@ func TestAUC(t *testing.T) {
 		}
 	}
 }
+
+// TestAUCGain: a ranking that sees the label beats one that guesses, one ranking is no better than itself, and two that
+// guess do not differ beyond chance.
+func TestAUCGain(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(5, 5))
+	n := 600
+	good, guess, other, labels, group := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n), make([]int, n)
+	for i := range labels {
+		labels[i], group[i] = float64(rng.IntN(2)), i/3
+		good[i], guess[i], other[i] = labels[i]+rng.NormFloat64(), rng.Float64(), rng.Float64()
+	}
+	if g := gbdt.AUCGain(good, guess, labels, group, 200, 1); g.Low <= 0 || g.AUC < g.Low || g.AUC > g.High {
+		t.Errorf("a good ranking against a guess: %+v", g)
+	}
+	if g := gbdt.AUCGain(good, good, labels, group, 50, 1); g != (gbdt.Gain{}) {
+		t.Errorf("a ranking against itself: %+v", g)
+	}
+	if g := gbdt.AUCGain(guess, other, labels, group, 200, 1); g.Low > 0 || g.High < 0 {
+		t.Errorf("a guess against a guess: %+v", g)
+	}
+}
