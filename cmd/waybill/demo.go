@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,12 @@ afterwards; otherwise the command ends.`,
 			if err != nil {
 				return err
 			}
+			var ds fulfilment.Deliveries
+			if file != "" { // before anything is started: a wrong file is said at once
+				if ds, err = readDeliveries(file); err != nil {
+					return err
+				}
+			}
 			if f.data == "" {
 				dir, err := os.MkdirTemp("", "waybill-demo-")
 				if err != nil {
@@ -72,7 +79,7 @@ afterwards; otherwise the command ends.`,
 			s := &story{ctx: ctx, l: l, out: cmd.OutOrStdout(), env: env}
 			tell := s.synthetic
 			if file != "" {
-				tell = func() error { return s.deliveries(file) }
+				tell = func() error { return s.deliveries(ds) }
 			}
 			err = errors.Join(tell(), s.close())
 			if err == nil {
@@ -122,8 +129,11 @@ type story struct {
 	bob      *client // approver
 	otto     *client // operator
 	shop     *client // the order service
-	decision string
+	decision string  // the one that was shown
 	clients  []*client
+	at       string         // the endpoint of the story
+	order    map[string]any // a request that it takes
+	clock    string         // a remark on the ages of inputs
 }
 
 func (s *story) close() error {
@@ -197,7 +207,7 @@ func (s *story) publish(name string) error {
 }
 
 // ingest sends one table as CSV.
-func (s *story) ingest(t fulfilment.Table) error {
+func (s *story) ingest(t fulfilment.Table, batch string) error {
 	stream, err := s.ann.features.IngestFile(s.ctx)
 	if err != nil {
 		return err
@@ -205,7 +215,7 @@ func (s *story) ingest(t fulfilment.Table) error {
 	for at := 0; at < len(t.CSV); at += sendChunk {
 		m := &featurestorev1.IngestFileRequest{Chunk: t.CSV[at:min(len(t.CSV), at+sendChunk)]}
 		if at == 0 {
-			m.View, m.Format, m.BatchId = t.View, "csv", "demo"
+			m.View, m.Format, m.BatchId = t.View, "csv", batch
 		}
 		if err := stream.Send(m); errors.Is(err, io.EOF) {
 			break // the hub has answered already: CloseAndRecv says what
@@ -253,60 +263,80 @@ func (s *story) trainingSet(name, service string, spine fulfilment.Table) (*feat
 
 // trained is a model that was fitted to a training set.
 type trained struct {
-	text      []byte
-	auc, late float64
-	train     int
-	held      int
-	took      time.Duration
+	text    []byte
+	names   []string // columns of the training set
+	columns [][]float64
+	labels  []float64
+	held    int       // the last rows, which the AUC is measured on
+	scores  []float64 // of the held-out rows, by a model that did not see them
+	auc     float64
+	took    time.Duration
 }
 
-// train fits trees to the service's outputs in a training set. The last fifth of the rows is held out for the AUC; the
-// spine is in the order of time where that matters.
-func (s *story) train(digest, service string, trees int) (trained, error) {
+// late is the share of rows with the label.
+func (t trained) late() (share float64) {
+	for _, y := range t.labels {
+		share += y / float64(len(t.labels))
+	}
+	return share
+}
+
+// column is a column of the training set by name, nil when there is none.
+func (t trained) column(name string) []float64 {
+	if i := slices.Index(t.names, name); i >= 0 {
+		return t.columns[i]
+	}
+	return nil
+}
+
+// train fits trees to the service's outputs in a training set: once without the last fifth of the rows, to say how good
+// the recipe is on rows that it has not seen (the spine is in the order of time where that matters), then with all rows,
+// and that is the model.
+func (s *story) train(digest, service string, c gbdt.Config) (out trained, err error) {
 	sv, err := s.ann.features.GetService(s.ctx, &featurestorev1.GetServiceRequest{Service: service})
 	if err != nil {
-		return trained{}, err
+		return out, err
 	}
-	names, columns, err := s.l.hub.features.TrainingColumns(s.ctx, "demo", digest)
-	if err != nil {
-		return trained{}, err
+	if out.names, out.columns, err = s.l.hub.features.TrainingColumns(s.ctx, "demo", digest); err != nil {
+		return out, err
 	}
 	var use []string
 	var xs [][]float64
 	for _, o := range sv.GetService().GetOutputs() {
-		if i := slices.Index(names, o.GetName()); i >= 0 {
-			use, xs = append(use, o.GetName()), append(xs, columns[i])
+		if x := out.column(o.GetName()); x != nil {
+			use, xs = append(use, o.GetName()), append(xs, x)
 		}
 	}
-	at := slices.Index(names, "late")
-	if at < 0 {
-		return trained{}, errors.New("the training set has no label")
+	if out.labels = out.column("late"); out.labels == nil {
+		return out, errors.New("the training set has no label")
 	}
-	labels := columns[at]
-	cut := len(labels) * 4 / 5
+	start := time.Now()
+	cut := len(out.labels) * 4 / 5
+	out.held = len(out.labels) - cut
 	head := make([][]float64, len(xs))
 	for i := range xs {
 		head[i] = xs[i][:cut]
 	}
-	start := time.Now()
 	bar := progress(s.env, "train")
-	model, err := gbdt.Train(head, use, labels[:cut], gbdt.Config{Trees: trees, Seed: 1, Progress: func(done, of int) { bar(int64(done), int64(of)) }})
+	c.Seed, c.Progress = 1, func(done, of int) { bar(int64(done), int64(of)) }
+	tried, err := gbdt.Train(head, use, out.labels[:cut], c)
 	if err != nil {
-		return trained{}, err
+		return out, err
 	}
-	out := trained{train: cut, held: len(labels) - cut, took: time.Since(start)}
-	scores := make([]float64, out.held)
+	out.scores = make([]float64, out.held)
 	x := make([]float64, len(xs))
-	for i := range scores {
+	for i := range out.scores {
 		for f := range xs {
 			x[f] = xs[f][cut+i]
 		}
-		scores[i] = model.Predict(x)
+		out.scores[i] = tried.Predict(x)
 	}
-	out.auc = gbdt.AUC(scores, labels[cut:])
-	for _, y := range labels {
-		out.late += y / float64(len(labels))
+	out.auc = gbdt.AUC(out.scores, out.labels[cut:])
+	model, err := gbdt.Train(xs, use, out.labels, c)
+	if err != nil {
+		return out, err
 	}
+	out.took = time.Since(start)
 	var text bytes.Buffer
 	err = model.WriteText(&text)
 	out.text = text.Bytes()
@@ -364,6 +394,7 @@ func (s *story) endpoint(text, reason string) error {
 		return err
 	}
 	e := res.GetEndpoint()
+	s.at = e.GetName()
 	s.say("Otto publishes the endpoint %s@v%d. Who answers now: %s", e.GetName(), e.GetRevision(), e.GetServing())
 	return nil
 }
@@ -421,7 +452,9 @@ func (s *story) decideOne(endpoint string, request map[string]any) (d decided, e
 			d.fallback = "blocked"
 		}
 	}
-	d.action = strings.Join([]string{f["warehouse"].GetStringValue(), f["carrier"].GetStringValue(), f["service_level"].GetStringValue()}, "/")
+	if d.action = f["advice"].GetStringValue(); d.action == "" {
+		d.action = strings.Join([]string{f["warehouse"].GetStringValue(), f["carrier"].GetStringValue(), f["service_level"].GetStringValue()}, "/")
+	}
 	return d, nil
 }
 
@@ -449,7 +482,7 @@ func fallbacks(ds []decided) (n int) {
 	return n
 }
 
-// ending says where to look and how to send the contract's request.
+// ending says where to look, how another terminal finds the hub, and how to ask the endpoint of the story.
 func (s *story) ending(infoFile string, serving bool) error {
 	if infoFile != "" {
 		if err := writeInfo(infoFile, s.l.info); err != nil {
@@ -460,20 +493,29 @@ func (s *story) ending(infoFile string, serving bool) error {
 		fmt.Fprintf(s.out, "\nThat was the story. In a terminal the hub would go on serving now.\n")
 		return nil
 	}
+	body, err := json.Marshal(s.order)
+	if err != nil {
+		return err
+	}
 	i := s.l.info
 	fmt.Fprintf(s.out, `
 The hub goes on serving. Open the decision of the story (the link logs you in):
 
   %s/decisions/%s#token=%s
 
-Ask for a decision yourself:
+In another terminal, tell the command line and other programs where the hub is:
 
+  export WAYBILL_URL=%s WAYBILL_GRPC=%s
   export WAYBILL_TOKEN=%s
-  curl -s %s/v1/decide/route -H "Authorization: Bearer $WAYBILL_TOKEN" -d '{"order_id":"ORD-123",
-    "items":[{"sku":"SKU-1","qty":1}],"customer_lat":40.7128,"customer_lng":-74.0060,
-    "deadline":"'$(date -u -d '+2 days' +%%Y-%%m-%%dT%%H:%%M:%%SZ)'"}'
+
+Then look around (waybill decision show %s), or ask for a decision yourself:
+
+  curl -s "$WAYBILL_URL/v1/decide/%s" -H "Authorization: Bearer $WAYBILL_TOKEN" -d %s
 
 Stop with Ctrl-C.
-`, i.URL, s.decision, i.Token, i.Token, i.URL)
+`, i.URL, s.decision, i.Token, i.URL, i.GRPC, i.Token, s.decision, s.at, shellWord(string(body)))
 	return nil
 }
+
+// shellWord quotes a text so that a shell takes it as it is.
+func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

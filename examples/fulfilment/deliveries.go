@@ -104,6 +104,9 @@ func ReadDeliveries(r io.Reader) (Deliveries, error) {
 			missing = append(missing, strconv.Quote(need))
 		}
 	}
+	if n := len(missing); n > 3 {
+		missing = append(missing[:3], fmt.Sprintf("and %d more", n-3))
+	}
 	if len(missing) > 0 {
 		return out, fmt.Errorf("read the head: there is no column %s", strings.Join(missing, ", "))
 	}
@@ -181,44 +184,15 @@ func date(s string) (time.Time, bool) {
 type tally struct {
 	n, late int
 	recent  []Delivery // recorded in the last 180 days, oldest first
-	fading  [2]fading  // in the order of halfLives
-	at      time.Time  // day of the newest record
 }
-
-// fading is a count in which a delivery weighs half as much after each half-life.
-type fading struct{ n, late float64 }
 
 const (
-	window      = 180 * 24 * time.Hour
-	prior       = 10.0 // deliveries of the average that every share starts with
-	fadingPrior = 5.0  // the same for the shares that fade
-	priorOwn    = 0.11 // their share of late ones: a planner's guess, the same before and after the split
+	window   = 180 * 24 * time.Hour
+	prior    = 10.0 // deliveries of the average that every share starts with
+	priorOwn = 0.11 // their share of late ones: a planner's guess, the same before and after the split
 )
 
-// halfLives are those of the fading shares, in days. Never changed.
-var halfLives = [2]float64{45, 180}
-
-func (t *tally) add(d Delivery) {
-	late := 0.0
-	if d.Late() {
-		late = 1
-		t.late++
-	}
-	t.n++
-	t.recent = append(t.recent, d)
-	for i, life := range halfLives {
-		f := &t.fading[i]
-		if !t.at.IsZero() {
-			weight := math.Pow(.5, d.Recorded.Sub(t.at).Hours()/24/life)
-			f.n, f.late = f.n*weight, f.late*weight
-		}
-		f.n, f.late = f.n+1, f.late+late
-	}
-	t.at = d.Recorded
-}
-
-// row puts the counts as of a day into row, under names with a prefix.
-func (t *tally) row(prefix string, now time.Time, row map[string]any) {
+func (t *tally) shares(now time.Time) (all, recent float64) {
 	for len(t.recent) > 0 && now.Sub(t.recent[0].Recorded) > window {
 		t.recent = t.recent[1:]
 	}
@@ -228,13 +202,7 @@ func (t *tally) row(prefix string, now time.Time, row map[string]any) {
 			late++
 		}
 	}
-	row[prefix+"_orders"] = float64(t.n)
-	row[prefix+"_late_share"] = (float64(t.late) + prior*priorOwn) / (float64(t.n) + prior)
-	row[prefix+"_late_share_180d"] = (float64(late) + prior*priorOwn) / (float64(len(t.recent)) + prior)
-	for i, life := range halfLives {
-		f := t.fading[i]
-		row[fmt.Sprintf("%s_late_share_fading_%.0fd", prefix, life)] = (f.late + fadingPrior*priorOwn) / (f.n + fadingPrior)
-	}
+	return (float64(t.late) + prior*priorOwn) / (float64(t.n) + prior), (float64(late) + prior*priorOwn) / (float64(len(t.recent)) + prior)
 }
 
 // Day is what became known on one day: rows for the views, and whose outcome.
@@ -278,7 +246,11 @@ func (ds Deliveries) Days() []Day {
 					t = &tally{}
 					tallies[id] = t
 				}
-				t.add(d)
+				t.n++
+				if d.Late() {
+					t.late++
+				}
+				t.recent = append(t.recent, d)
 				if _, seen := touched[id]; !seen {
 					row := g.key(d)
 					row["view"], row["prefix"] = g.view, g.prefix
@@ -293,7 +265,9 @@ func (ds Deliveries) Days() []Day {
 			delete(row, "view")
 			delete(row, "prefix")
 			row["event_time"] = day.Known().Format(time.RFC3339)
-			tallies[id].row(prefix, day.At, row)
+			all, recent := tallies[id].shares(day.At)
+			row[prefix+"_orders"] = float64(tallies[id].n)
+			row[prefix+"_late_share"], row[prefix+"_late_share_180d"] = all, recent
 			day.Rows[view] = append(day.Rows[view], row)
 		}
 		out = append(out, day)

@@ -290,12 +290,3 @@ func (s *Scenario) reading(now time.Time, of func(w int) (queue, rate float64)) 
 	}
 	return t.table("warehouse_load")
 }
-
-// Warehouses names the warehouses of the example.
-func Warehouses() []string {
-	out := make([]string, len(warehouses))
-	for i, p := range warehouses {
-		out[i] = p.name
-	}
-	return out
-}
