@@ -195,6 +195,14 @@ func (f *clientFlags) call(do func(ctx context.Context, c *client, p printer, ar
 	}
 }
 
+// why checks a reason before anything is sent: the hub demands it too, but knows no flags.
+func why(reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return usageError{errors.New("say why with --reason; it goes into the log")}
+	}
+	return nil
+}
+
 // printer writes answers: a table or words for people, JSON for programs.
 type printer struct {
 	cmd  *cobra.Command

@@ -83,6 +83,12 @@ and that is said).`,
 		Example: "  waybill log verify\n  waybill log verify --dir copy --key waybill.local/log/1+3f…\n  waybill log verify --decision 0199…",
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			ctx := cmd.Context()
+			var id waybill.ID
+			if decision != "" {
+				if id, err = waybill.ParseID("--decision", decision); err != nil {
+					return usageError{err}
+				}
+			}
 			if dir != "" {
 				if key == "" {
 					return usageError{errors.New("a copy does not say whom to trust; give the log's verifier key with --key")}
@@ -103,7 +109,7 @@ and that is said).`,
 				notes(cl.env.Err)("trusting the key that the hub gives: %s", key)
 			}
 			if decision != "" {
-				return verifyDecision(ctx, cmd, c, key, decision)
+				return verifyDecision(ctx, cmd, c, key, id)
 			}
 			return verifyLog(ctx, cl, cmd, hubSource(c, at.GetLogId()), key)
 		}}
@@ -193,11 +199,7 @@ func finding(f audit.Finding) string {
 	return f.What
 }
 
-func verifyDecision(ctx context.Context, cmd *cobra.Command, c *client, key, text string) error {
-	id, err := waybill.ParseID("--decision", text)
-	if err != nil {
-		return usageError{err}
-	}
+func verifyDecision(ctx context.Context, cmd *cobra.Command, c *client, key string, id waybill.ID) error {
 	me, err := c.access.WhoAmI(ctx, &accessv1.WhoAmIRequest{})
 	if err != nil {
 		return err

@@ -141,6 +141,9 @@ func newApply(cl *clientFlags) *cobra.Command {
 		Long:    "Publishes views and services in one transaction: all of them or none. What is\npublished never changes; an edit makes a new version. In a folder, files with\nother documents (an endpoint, a rule set) are left out, and that is said.",
 		Example: "  waybill apply -f features/ --reason 'queue length per warehouse'",
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, _ []string) error {
+			if err := why(reason); err != nil {
+				return err
+			}
 			text, err := readFeatures(cl.env, files)
 			if err != nil {
 				return err

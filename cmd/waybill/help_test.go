@@ -81,7 +81,13 @@ func TestExitCodes(t *testing.T) {
 		says string
 	}{
 		{"Version", nil, "--version", exitOK, ""},
+		{"VersionCommand", nil, "version", exitOK, ""},
 		{"UnknownCommand", nil, "decidde", exitUsage, "is it decide"},
+		{"UnknownSubcommand", nil, "decision serch", exitUsage, "is it search"},
+		{"NoDeliveries", nil, "demo --deliveries " + filepath.Join(broken, "none.csv"), exitFailure, "none.csv"},
+		{"OtherDeliveries", nil, "demo --deliveries " + filepath.Join(broken, "checkpoint"), exitUsage, "no column \"ID\", \"Country\""},
+		{"NoReason", hub, "apply -f " + broken, exitUsage, "--reason"},
+		{"NotAnID", hub, "log verify --decision ORD-123", exitUsage, "--decision"},
 		{"TooManyArguments", nil, "serve here", exitUsage, "takes no arguments"},
 		{"UnknownFlag", nil, "dev --port 7", exitUsage, "--port"},
 		{"MissingArgument", hub, "lineage", exitUsage, "NODE"},

@@ -89,6 +89,9 @@ func newModel(cl *clientFlags) *cobra.Command {
 	var reason, digest string
 	approve := &cobra.Command{Use: "approve MODEL@vN --digest DIGEST --reason WHY", Short: "Consent to a version that somebody else made", Args: exact("MODEL@vN"), ValidArgsFunction: cl.complete(modelVersions),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			if err := why(reason); err != nil {
+				return err
+			}
 			res, err := c.models.ApproveModelVersion(ctx, &registryv1.ApproveModelVersionRequest{Model: args[0], Digest: digest, Reason: reason})
 			if err != nil {
 				return err
@@ -98,6 +101,9 @@ func newModel(cl *clientFlags) *cobra.Command {
 	approve.Flags().StringVar(&digest, "digest", "", "the digest that you looked at")
 	reject := &cobra.Command{Use: "reject MODEL@vN --reason WHY", Short: "Refuse a submitted version", Args: exact("MODEL@vN"), ValidArgsFunction: cl.complete(modelVersions),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			if err := why(reason); err != nil {
+				return err
+			}
 			res, err := c.models.RejectModelVersion(ctx, &registryv1.RejectModelVersionRequest{Model: args[0], Reason: reason})
 			if err != nil {
 				return err
@@ -106,6 +112,9 @@ func newModel(cl *clientFlags) *cobra.Command {
 		})}
 	revoke := &cobra.Command{Use: "revoke MODEL@vN --reason WHY", Short: "Withdraw an approval; endpoints stop using it within a second", Args: exact("MODEL@vN"), ValidArgsFunction: cl.complete(modelVersions),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			if err := why(reason); err != nil {
+				return err
+			}
 			res, err := c.models.RevokeModelVersion(ctx, &registryv1.RevokeModelVersionRequest{Model: args[0], Reason: reason})
 			if err != nil {
 				return err
@@ -169,6 +178,9 @@ func newEndpoint(cl *clientFlags) *cobra.Command {
 	var reason string
 	publish := &cobra.Command{Use: "publish -f FILE --reason WHY", Short: "Publish a revision", Args: exact(),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, _ []string) error {
+			if err := why(reason); err != nil {
+				return err
+			}
 			text, err := readYAML(cl.env, files)
 			if err != nil {
 				return err
@@ -275,6 +287,9 @@ func newDrift(cl *clientFlags) *cobra.Command {
 	var reason string
 	resolve := &cobra.Command{Use: "resolve INCIDENT --reason WHY", Short: "Close an incident", Args: exact("INCIDENT"),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			if err := why(reason); err != nil {
+				return err
+			}
 			res, err := c.drift.ResolveIncident(ctx, &driftv1.ResolveIncidentRequest{IncidentId: args[0], Reason: reason})
 			if err != nil {
 				return err

@@ -49,6 +49,12 @@ type usageError struct{ error }
 // findingError is a check that ran and failed.
 type findingError struct{ error }
 
+// Unwrap returns what was wrong with the call.
+func (e usageError) Unwrap() error { return e.error }
+
+// Unwrap returns what the check found.
+func (e findingError) Unwrap() error { return e.error }
+
 // execute runs one command and returns the exit code. Errors go to standard error.
 func execute(ctx context.Context, env environment) int {
 	root := newRoot(env)

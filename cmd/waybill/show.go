@@ -91,12 +91,22 @@ func showDecision(w io.Writer, d *decisionv1.Decision) error {
 	}
 	if all := d.GetCandidates(); len(all) > 0 {
 		s.section("CANDIDATE", "SCORE", "COST", "")
+		chosen := func(c *decisionv1.Candidate) int { // first, then the others in their own order
+			if c.GetAction() == sum.GetAction() {
+				return 0
+			}
+			return 1
+		}
+		all = slices.SortedStableFunc(slices.Values(all), func(a, b *decisionv1.Candidate) int { return cmp.Compare(chosen(a), chosen(b)) })
 		for n, c := range all {
 			if n == maxCandidates {
 				s.row(fmt.Sprintf("… %d more (--json)", len(all)-n))
 				break
 			}
 			out := ""
+			if chosen(c) == 0 {
+				out = "chosen"
+			}
 			if !c.GetEligible() {
 				out = "not eligible " + c.GetBlockedBy()
 			}
@@ -115,7 +125,7 @@ func showDecision(w io.Writer, d *decisionv1.Decision) error {
 			s.row(o.GetName(), valueText(o.GetValue()), day(o.GetEventTime()), day(o.GetReportedAt()), o.GetActor())
 		}
 	}
-	s.section()
+	fmt.Fprint(s.w, "\f")
 	s.line("proof", "entry %d of the log; check it: waybill log verify --decision %s", sum.GetIndex(), sum.GetDecisionId())
 	s.line("replay", "waybill decision replay %s", sum.GetDecisionId())
 	return s.w.Flush()
