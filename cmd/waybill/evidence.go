@@ -77,7 +77,8 @@ func newLog(cl *clientFlags) *cobra.Command {
 	verify := &cobra.Command{Use: "verify", Short: "Check every entry, or one decision, against the signed checkpoint", Args: exact(),
 		Long: `Reads the whole log, re-hashes every entry and compares with the root that the
 log has signed; it names the first entry that is wrong. With --dir it checks an
-exported copy and needs no hub. The key is what you trust: take it from where
+exported copy and needs no hub; without it, the hub also compares the record of
+every decision with its entry as well. The key is what you trust: take it from where
 you noted it, not from the log itself (without --key it is asked from the hub,
 and that is said).`,
 		Example: "  waybill log verify\n  waybill log verify --dir copy --key waybill.local/log/1+3f…\n  waybill log verify --decision 0199…",
@@ -111,7 +112,10 @@ and that is said).`,
 			if decision != "" {
 				return verifyDecision(ctx, cmd, c, key, id)
 			}
-			return verifyLog(ctx, cl, cmd, hubSource(c, at.GetLogId()), key)
+			if err := verifyLog(ctx, cl, cmd, hubSource(c, at.GetLogId()), key); err != nil {
+				return err
+			}
+			return verifyRecords(ctx, cmd, c)
 		}}
 	verify.Flags().StringVar(&dir, "dir", "", "folder of an exported copy")
 	verify.Flags().StringVar(&key, "key", "", "verifier key of the log")
@@ -189,6 +193,18 @@ func verifyLog(ctx context.Context, cl *clientFlags, cmd *cobra.Command, src aud
 		return findingError{errors.New(finding(f))}
 	}
 	return printer{cmd, false}.say(nil, "%d entries verify against the signed checkpoint (%.1f s)", f.Entries, time.Since(start).Seconds())
+}
+
+// verifyRecords has the hub compare what lies beside the log with the entries.
+func verifyRecords(ctx context.Context, cmd *cobra.Command, c *client) error {
+	res, err := c.audit.VerifyLog(ctx, &auditv1.VerifyLogRequest{})
+	if err != nil {
+		return err
+	}
+	if !res.GetOk() {
+		return findingError{errors.New(finding(audit.Finding{FirstBad: res.GetFirstBadIndex(), What: res.GetFinding()}))}
+	}
+	return printer{cmd, false}.say(nil, "the records of all decisions are those that their entries name, says the hub (%.1f s)", res.GetSeconds())
 }
 
 // finding says what is wrong, beginning with the entry where one is to blame.
