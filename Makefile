@@ -2,11 +2,10 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-# What scripts/setup-* could not find on the machine they put under .build; it is used when it is there.
+# What scripts/setup-* could not find on the machine they put under .build; it is used when it is there, also when it
+# came there only now: the second line is expanded anew for every recipe.
 export PATH := $(CURDIR)/.build/node/bin:$(PATH)
-ifneq ($(wildcard $(CURDIR)/.build/postgres/bin/postgres),)
-export WAYBILL_POSTGRES_BIN ?= $(CURDIR)/.build/postgres/bin
-endif
+export WAYBILL_POSTGRES_BIN ?= $(shell [ ! -x "$(CURDIR)/.build/postgres/bin/postgres" ] || echo "$(CURDIR)/.build/postgres/bin")
 
 # A Node of its own knows a list of authorities of its own; add the machine's.
 ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
