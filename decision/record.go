@@ -146,16 +146,11 @@ func (s *Service) Replay(ctx context.Context, tenant waybill.Tenant, id waybill.
 	if err != nil {
 		return Replay{}, err
 	}
-	s.refresh.Lock()
-	m := s.attempts[modelKey{tenant, v.Ref(), v.Digest}].model
-	s.refresh.Unlock()
-	if m == nil { // not in force any more
-		s.loading.Lock()
-		m, err = s.loadVersion(ctx, v)
-		s.loading.Unlock()
-		if err != nil {
-			return Replay{}, err
-		}
+	s.loading.Lock() // from the bucket, also when it is in memory: whether those bytes still are what answered is the question
+	m, err := s.loadVersion(ctx, v)
+	s.loading.Unlock()
+	if err != nil {
+		return Replay{}, err
 	}
 	x := make([]float64, len(rec.Vector))
 	for i, p := range rec.Vector {
