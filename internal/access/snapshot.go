@@ -123,6 +123,29 @@ func (p *patterns) match(s string) bool {
 	return found || i > 0 && strings.HasPrefix(s, p.prefixes[i-1])
 }
 
+// covers reports whether one of the patterns matches all that pattern matches.
+func (p *patterns) covers(pattern string) bool {
+	prefix, _, star := strings.Cut(pattern, "*")
+	if !star {
+		return p.match(pattern)
+	}
+	return slices.ContainsFunc(p.prefixes, func(q string) bool { return strings.HasPrefix(prefix, q) })
+}
+
+// overlaps reports whether one of the patterns matches something that pattern matches too. Its time grows with them.
+func (p *patterns) overlaps(pattern string) bool {
+	prefix, _, star := strings.Cut(pattern, "*")
+	if !star {
+		return p.match(pattern)
+	}
+	for name := range p.exact {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.prefixes, func(q string) bool { return strings.HasPrefix(prefix, q) || strings.HasPrefix(q, prefix) })
+}
+
 // compile builds the snapshot of p. Counters of tokens that old already knows are taken over.
 func compile(p *policy, old *snapshot) *snapshot {
 	type owner struct {
@@ -246,6 +269,31 @@ func (s *snapshot) allowed(tenant waybill.Tenant, id, resource, action string) b
 // may do nothing.
 func (a *Access) Allowed(actor waybill.Actor, resource, action string) bool {
 	return a.snap.Load().allowed(actor.Tenant, actor.ID, resource, action)
+}
+
+// AllowedAll reports whether the policy lets actor do action on everything that pattern stands for, with no exception: one
+// rule allows the whole of it and none denies a part. It is for answers from which no single thing can be left out.
+func (a *Access) AllowedAll(actor waybill.Actor, pattern, action string) bool {
+	return a.snap.Load().allowedAll(actor.Tenant, actor.ID, pattern, action)
+}
+
+func (s *snapshot) allowedAll(tenant waybill.Tenant, id, pattern, action string) bool {
+	acc := s.tenants[tenant][id]
+	if acc == nil {
+		return false
+	}
+	ok := false
+	for _, set := range acc.sets {
+		v := set.byAction[action]
+		if v == nil {
+			continue
+		}
+		if v.deny.overlaps(pattern) {
+			return false
+		}
+		ok = ok || v.allow.covers(pattern)
+	}
+	return ok
 }
 
 // Roles lists the roles of an account, sorted; none when it is unknown or disabled.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"sync"
 	"time"
 
 	"waybill"
@@ -16,7 +17,8 @@ const verifyWithin = 60 * time.Second
 // logs serves AuditService.
 type logs struct {
 	auditv1.UnimplementedAuditServiceServer
-	log *audit.Log
+	log       *audit.Log
+	verifying *sync.Mutex // held while the log is verified, which reads all of it
 }
 
 // GetLog returns size, root and checkpoint.
@@ -65,8 +67,12 @@ func (s *logs) GetDecisionProof(ctx context.Context, req *auditv1.GetDecisionPro
 	return out, nil
 }
 
-// VerifyLog re-hashes the log.
+// VerifyLog re-hashes the log, for one caller at a time.
 func (s *logs) VerifyLog(ctx context.Context, _ *auditv1.VerifyLogRequest) (*auditv1.VerifyLogResponse, error) {
+	if !s.verifying.TryLock() {
+		return nil, waybill.Errorf(waybill.Unavailable, "one verification of the log is running; try again when it has ended")
+	}
+	defer s.verifying.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, verifyWithin)
 	defer cancel()
 	start := time.Now()

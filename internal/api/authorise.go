@@ -73,8 +73,9 @@ func rules(services ...protoreflect.ServiceDescriptor) (map[string]rule, error) 
 	return out, nil
 }
 
-// resource fills the fields of a request in. A version suffix is cut off: rights are given on names. An empty field or
-// one with a star would widen the resource; it is replaced by what no rule matches.
+// resource fills the fields of a request in. A version suffix is cut off: rights are given on names. Ids are written in
+// lower case, as rules have them, whatever the caller wrote. An empty field or one with a star would widen the resource;
+// it is replaced by what no rule matches. The field "node" is a node of the lineage and gives the whole resource.
 func (r rule) resource(m proto.Message) string {
 	var b strings.Builder
 	for i, part := range r.parts {
@@ -84,6 +85,13 @@ func (r rule) resource(m proto.Message) string {
 		}
 		ref := m.ProtoReflect()
 		v := ref.Get(ref.Descriptor().Fields().ByName(protoreflect.Name(part))).String()
+		if part == "node" {
+			b.WriteString(nodeResource(v))
+			continue
+		}
+		if strings.HasSuffix(part, "_id") {
+			v = strings.ToLower(v)
+		}
 		v, _, _ = strings.Cut(v, "@")
 		if v == "" || strings.ContainsAny(v, "*/") {
 			v = "?"
@@ -121,10 +129,18 @@ func (s *Server) admit(ctx context.Context, method string, req any) (context.Con
 	if err := decoded(req); err != nil { // nobody's rights can be looked up for it
 		return ctx, err
 	}
+	return ctx, s.settle(ctx, c, method, req)
+}
+
+// settle authorises and validates a message, and then authorises what only a valid message tells: see names.go.
+func (s *Server) settle(ctx context.Context, c caller, method string, req any) error {
 	if err := s.authorise(c, method, req); err != nil {
-		return ctx, err
+		return err
 	}
-	return ctx, valid(req)
+	if err := valid(req); err != nil {
+		return err
+	}
+	return s.authoriseNames(ctx, c, method, req)
 }
 
 // valid validates what came over the wire.
@@ -184,7 +200,11 @@ func (s *Server) guard(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err != nil {
 		return nil, err
 	}
-	return handler(ctx, req)
+	res, err = handler(ctx, req)
+	if err == nil {
+		s.prune(callerOf(ctx), info.FullMethod, res)
+	}
+	return res, err
 }
 
 // guardStream is the same for streams. Who calls is settled before the handler runs; what for is in the first message,
@@ -197,7 +217,7 @@ func (s *Server) guardStream(srv any, stream grpc.ServerStream, info *grpc.Strea
 	if err != nil {
 		return err
 	}
-	return handler(srv, &guardedStream{ServerStream: stream, ctx: ctx, first: func(m any) error { return s.authorise(c, info.FullMethod, m) }})
+	return handler(srv, &guardedStream{ServerStream: stream, ctx: ctx, first: func(m any) error { return s.settle(ctx, c, info.FullMethod, m) }})
 }
 
 // guardedStream authorises the first message that comes in, and validates every one.
@@ -220,9 +240,7 @@ func (g *guardedStream) RecvMsg(m any) error {
 	}
 	if check := g.first; check != nil {
 		g.first = nil
-		if err := check(m); err != nil {
-			return err
-		}
+		return check(m)
 	}
 	return valid(m)
 }

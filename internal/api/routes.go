@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -39,13 +40,9 @@ func (s *Server) routes(c Config, gateway http.Handler) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		send(w, proto.OpenAPI)
 	})
-	mux.Handle("GET /metrics", s.allowed("log", access.Read, promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})))
-	// Hash tiles and checkpoints say nothing but how much was decided. Entries are leaves of every tenant: they are for
-	// those who may export the log, within the hub's own tenant.
-	prefix := "/log/" + itoa(int64(c.Log.LogID()))
-	tiles := http.StripPrefix(prefix, c.Log.Handler())
-	mux.Handle("GET "+prefix+"/", s.allowed("log", access.Read, tiles))
-	mux.Handle("GET "+prefix+"/tile/entries/", s.allowed("log", access.Read, s.homeOnly(tiles)))
+	scrape := promhttp.HandlerFor(c.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second})
+	mux.Handle("GET /metrics", s.allowed("log", access.Read, s.homeOnly("the metrics count the calls of every tenant; only the hub's own tenant may read them", scrape)))
+	mux.Handle("GET /log/", s.allowed("log", access.Read, s.tiles("/log/"+itoa(int64(c.Log.LogID())), c.Log.Handler())))
 	if c.Web != nil {
 		mux.Handle("/", c.Web)
 	}
@@ -104,19 +101,59 @@ func (s *Server) allowed(resource, action string, next http.Handler) http.Handle
 	})
 }
 
+// mustBeHome refuses all tenants but the hub's own, in words that say why.
+func (s *Server) mustBeHome(ctx context.Context, c caller, why string) error {
+	home, err := s.access.IsOperator(ctx, c.actor.Tenant)
+	if err == nil && !home {
+		err = waybill.Errorf(waybill.Denied, "%s", why)
+	}
+	return err
+}
+
 // homeOnly lets the hub's own tenant through.
-func (s *Server) homeOnly(next http.Handler) http.Handler {
+func (s *Server) homeOnly(why string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		home, err := s.access.IsOperator(r.Context(), callerOf(r.Context()).actor.Tenant)
-		if err == nil && !home {
-			err = waybill.Errorf(waybill.Denied, "the entries of the log hold the decisions of every tenant; read your own with /v1/log/entries")
-		}
-		if err != nil {
+		if err := s.mustBeHome(r.Context(), callerOf(r.Context()), why); err != nil {
 			writeError(w, r, err)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// tiles serves the log below prefix. Hash tiles and checkpoints say nothing but how much was decided. Everything else,
+// which is the entries, are leaves of every tenant: they are for the hub's own tenant, and there for those who may read
+// every decision, since a bundle cannot leave one out. What is decided on is the path that next will see: one that is
+// spelled in another way (escapes, dot segments, doubled slashes) is refused, because the patterns of a mux match the
+// escaped path and its handlers get the plain one.
+func (s *Server) tiles(prefix string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rest, found := strings.CutPrefix(r.URL.Path, prefix+"/")
+		if !found || r.URL.RawPath != "" || path.Clean(r.URL.Path) != r.URL.Path {
+			writeError(w, r, waybill.Errorf(waybill.NotFound, "there is no tile at %s; write %s/checkpoint, %s/tile/0/000 and so on, without escapes", clipPath(r.URL.EscapedPath()), prefix, prefix))
+			return
+		}
+		if rest != "checkpoint" && !isHashTile(rest) {
+			c := callerOf(r.Context())
+			err := s.mustBeHome(r.Context(), c, "the entries of the log hold the decisions of every tenant; read your own with /v1/log/entries")
+			if err == nil && !s.access.AllowedAll(c.actor, "decision/*", access.Read) {
+				err = waybill.Errorf(waybill.Denied, "the entries of the log hold every decision, and there are some that %s may not read; read the others with /v1/log/entries", c.actor.ID)
+			}
+			if err != nil {
+				writeError(w, r, err)
+				return
+			}
+		}
+		own := r.Clone(r.Context())
+		own.URL.Path = "/" + rest
+		next.ServeHTTP(w, own)
+	})
+}
+
+// isHashTile tells "tile/3/x001/067" from "tile/entries/x001/067".
+func isHashTile(rest string) bool {
+	level, _, found := strings.Cut(strings.TrimPrefix(rest, "tile/"), "/")
+	return strings.HasPrefix(rest, "tile/") && found && level != "" && strings.Trim(level, "0123456789") == ""
 }
 
 func plainText(w http.ResponseWriter, code int, text string) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -55,13 +56,16 @@ type Config struct {
 
 // Server is the door.
 type Server struct {
-	access  *access.Access
-	away    func(error) bool
-	logger  *slog.Logger
-	rules   map[string]rule
-	metrics *metrics
-	grpc    *grpc.Server
-	http    http.Handler
+	access   *access.Access
+	away     func(error) bool
+	logger   *slog.Logger
+	rules    map[string]rule
+	named    map[string]naming // what rules cannot say: see names.go
+	features *featurestore.Store
+	drift    *drift.Store
+	metrics  *metrics
+	grpc     *grpc.Server
+	http     http.Handler
 }
 
 // New builds both doors over the same services and the same interceptors.
@@ -75,7 +79,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if c.Away == nil {
 		c.Away = func(error) bool { return false }
 	}
-	s := &Server{access: c.Access, away: c.Away, logger: c.Logger, metrics: newMetrics(c.Metrics)}
+	s := &Server{access: c.Access, away: c.Away, logger: c.Logger, features: c.Features, drift: c.Drift, metrics: newMetrics(c.Metrics)}
+	s.named = s.naming()
 	var err error
 	if s.rules, err = rules(
 		accessv1.File_waybill_access_v1_access_proto.Services().ByName("AccessService"),
@@ -91,10 +96,11 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream), grpc.MaxRecvMsgSize(MaxPush),
 		grpc.ForceServerCodecV2(lenient{encoding.GetCodecV2(protocodec.Name)}),
 		grpc.MaxConcurrentStreams(1024), grpc.ConnectionTimeout(10*time.Second))
+	verifying := &sync.Mutex{} // one verification at a time, through whichever door
 	inner := &door{intercept: s.guard, methods: map[string]method{}}
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, inner} {
 		accessv1.RegisterAccessServiceServer(r, &accounts{access: c.Access})
-		auditv1.RegisterAuditServiceServer(r, &logs{log: c.Log})
+		auditv1.RegisterAuditServiceServer(r, &logs{log: c.Log, verifying: verifying})
 		decisionv1.RegisterDecisionServiceServer(r, &decisions{access: c.Access, service: c.Decisions, models: c.Models, log: c.Log})
 		driftv1.RegisterDriftServiceServer(r, &drifts{store: c.Drift})
 		featurestorev1.RegisterFeatureStoreServiceServer(r, &features{store: c.Features})

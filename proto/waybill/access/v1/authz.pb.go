@@ -26,7 +26,9 @@ const (
 type Authz struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The resource, with request fields in braces: "endpoint/{endpoint}", "model/{model}", "log". A version suffix
-	// ("@v3") of a field's value is cut off: rights are given on names.
+	// ("@v3") of a field's value is cut off: rights are given on names; a field that ends in _id is put in lower case; the
+	// field "node" gives the resource of a node of the lineage. Where the names are not in a field but in a document or
+	// behind an id, the resource is the whole kind ("endpoint/*") and internal/api/names.go asks for each name as well.
 	Resource string `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
 	// One of read, write, publish, read_personal, invoke, decide, approve, promote, rollback, review, erase, export,
 	// administer.

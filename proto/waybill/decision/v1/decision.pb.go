@@ -2086,7 +2086,7 @@ const file_waybill_decision_v1_decision_proto_rawDesc = "" +
 	"\x13GetActivityResponse\x12=\n" +
 	"\abuckets\x18\x01 \x03(\v2#.waybill.decision.v1.ActivityBucketR\abuckets\x12\x1c\n" +
 	"\tdecisions\x18\x02 \x01(\x03R\tdecisions\x12\x1c\n" +
-	"\tfallbacks\x18\x03 \x01(\x03R\tfallbacks2\xc4\v\n" +
+	"\tfallbacks\x18\x03 \x01(\x03R\tfallbacks2\xe8\v\n" +
 	"\x0fDecisionService\x12\xa2\x01\n" +
 	"\x06Decide\x12\".waybill.decision.v1.DecideRequest\x1a#.waybill.decision.v1.DecideResponse\"O\xca\xc1\x18\x1d\n" +
 	"\x13endpoint/{endpoint}\x12\x06decide\x82\xd3\xe4\x93\x02(:\arequestb\x06answer\"\x15/v1/decide/{endpoint}\x12\xa7\x01\n" +
@@ -2100,16 +2100,13 @@ const file_waybill_decision_v1_decision_proto_rawDesc = "" +
 	"\x13endpoint/{endpoint}\x12\x04read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/endpoints/{endpoint}\x12\x99\x01\n" +
 	"\x0fSearchDecisions\x12+.waybill.decision.v1.SearchDecisionsRequest\x1a,.waybill.decision.v1.SearchDecisionsResponse\"+\xca\xc1\x18\x12\n" +
 	"\n" +
-	"decision/*\x12\x04read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/decisions\x12\x9b\x01\n" +
-	"\vGetDecision\x12'.waybill.decision.v1.GetDecisionRequest\x1a(.waybill.decision.v1.GetDecisionResponse\"9\xca\xc1\x18\x12\n" +
-	"\n" +
-	"decision/*\x12\x04read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/decisions/{decision_id}\x12\xae\x01\n" +
-	"\x0eReplayDecision\x12*.waybill.decision.v1.ReplayDecisionRequest\x1a+.waybill.decision.v1.ReplayDecisionResponse\"C\xca\xc1\x18\x12\n" +
-	"\n" +
-	"decision/*\x12\x04read\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/decisions/{decision_id}:replay\x12\xad\x01\n" +
-	"\rReportOutcome\x12).waybill.decision.v1.ReportOutcomeRequest\x1a*.waybill.decision.v1.ReportOutcomeResponse\"E\xca\xc1\x18\x13\n" +
-	"\n" +
-	"decision/*\x12\x05write\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/decisions/{decision_id}/outcome\x12\x8c\x01\n" +
+	"decision/*\x12\x04read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/decisions\x12\xa7\x01\n" +
+	"\vGetDecision\x12'.waybill.decision.v1.GetDecisionRequest\x1a(.waybill.decision.v1.GetDecisionResponse\"E\xca\xc1\x18\x1e\n" +
+	"\x16decision/{decision_id}\x12\x04read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/decisions/{decision_id}\x12\xba\x01\n" +
+	"\x0eReplayDecision\x12*.waybill.decision.v1.ReplayDecisionRequest\x1a+.waybill.decision.v1.ReplayDecisionResponse\"O\xca\xc1\x18\x1e\n" +
+	"\x16decision/{decision_id}\x12\x04read\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/decisions/{decision_id}:replay\x12\xb9\x01\n" +
+	"\rReportOutcome\x12).waybill.decision.v1.ReportOutcomeRequest\x1a*.waybill.decision.v1.ReportOutcomeResponse\"Q\xca\xc1\x18\x1f\n" +
+	"\x16decision/{decision_id}\x12\x05write\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/decisions/{decision_id}/outcome\x12\x8c\x01\n" +
 	"\vGetActivity\x12'.waybill.decision.v1.GetActivityRequest\x1a(.waybill.decision.v1.GetActivityResponse\"*\xca\xc1\x18\x12\n" +
 	"\n" +
 	"decision/*\x12\x04read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/activityB.Z,waybill/proto/waybill/decision/v1;decisionv1b\x06proto3"

@@ -310,7 +310,7 @@ const file_waybill_lineage_v1_lineage_proto_rawDesc = "" +
 	"\x0eLineageService\x12\x82\x01\n" +
 	"\n" +
 	"GetLineage\x12%.waybill.lineage.v1.GetLineageRequest\x1a&.waybill.lineage.v1.GetLineageResponse\"%\xca\xc1\x18\x0e\n" +
-	"\x06view/*\x12\x04read\x82\xd3\xe4\x93\x02\r\x12\v/v1/lineageB,Z*waybill/proto/waybill/lineage/v1;lineagev1b\x06proto3"
+	"\x06{node}\x12\x04read\x82\xd3\xe4\x93\x02\r\x12\v/v1/lineageB,Z*waybill/proto/waybill/lineage/v1;lineagev1b\x06proto3"
 
 var (
 	file_waybill_lineage_v1_lineage_proto_rawDescOnce sync.Once
