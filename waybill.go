@@ -21,9 +21,17 @@ const (
 
 // Actor is who is calling, as established by internal/access. The zero Actor is nobody and may do nothing.
 type Actor struct {
-	ID     string    // unique within the tenant, e.g. "alice"
-	Tenant Tenant    // the tenant the credential was issued for
-	Kind   ActorKind // person or service
+	ID     string      // unique within the tenant, e.g. "alice"
+	Tenant Tenant      // the tenant the credential was issued for
+	Kind   ActorKind   // person or service
+	Via    *Credential // by which token; nil for none. Shared: not to be changed, and no part of who the actor is
+}
+
+// Credential is what an Actor showed. Whoever issued a token has seen its secret and could use it, so rules about who did
+// what by himself (four eyes) ask for the issuers too.
+type Credential struct {
+	TokenID string
+	Issuers []string // accounts of the tenant through whose hands the token came, the nearest last; never the actor's own
 }
 
 // String returns the actor's id, which is what leaves and pages show.

@@ -258,11 +258,24 @@ func TestFourEyes(t *testing.T) {
 	refused(t, err, waybill.Denied, "only a person may approve")
 	_, err = f.Approve(ctx, waybill.Actor{}, v.Ref(), v.Digest, "looks good")
 	refused(t, err, waybill.Unauthenticated)
+	// An author who issued a stranger's token, or the token by which that was issued, has it in his hands.
+	by := carol
+	by.Via = &waybill.Credential{TokenID: "proxy0000000", Issuers: []string{"alice", "root"}}
+	_, err = f.Approve(ctx, by, v.Ref(), v.Digest, "looks good")
+	refused(t, err, waybill.Denied, "four eyes", "the token in use was issued by alice", "someone other than alice, bob or robot")
 	if got, err := f.Get(ctx, "acme", v.Ref()); err != nil || got.State != registry.Submitted || len(got.Approvals) != 0 {
 		t.Errorf("after refusals: %s, %v, %v", got.State, got.Approvals, err)
 	}
-	if _, err := f.Approve(ctx, carol, v.Ref(), v.Digest, "looks good"); err != nil {
+	by.Via = &waybill.Credential{TokenID: "honest000000", Issuers: []string{"root"}}
+	if _, err := f.Approve(ctx, by, v.Ref(), v.Digest, "looks good"); err != nil {
 		t.Error(err)
+	}
+	var detail string
+	if err := f.pool.QueryRow(ctx, "SELECT detail::text FROM audit.outbox WHERE type = 'approval'").Scan(&detail); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(detail, `"token_id": "honest000000"`) || !strings.Contains(detail, `"token_issuers": ["root"]`) {
+		t.Errorf("the leaf does not name the token: %s", detail)
 	}
 }
 

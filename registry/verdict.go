@@ -66,7 +66,7 @@ func (s *Store) Submit(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 			return err
 		}
 		return s.record(ctx, tx, actor, v, now, change{
-			action: "submit", digest: digest, notify: true, detail: map[string]any{"files": len(files)},
+			action: "submit", digest: digest, notify: true, detail: shown(actor, map[string]any{"files": len(files)}),
 			edges: []lineage.Edge{{From: lineage.ActorNode(actor), To: lineage.ModelNode(ref), Kind: lineage.Wrote}},
 		})
 	})
@@ -76,7 +76,18 @@ func (s *Store) Submit(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 	return v, nil
 }
 
-// Approve records the consent of a person who is none of the version's authors, bound to its root digest, feature
+// shown adds to the detail of an entry by which token the actor called and through whose hands that came.
+func shown(actor waybill.Actor, detail map[string]any) map[string]any {
+	if actor.Via != nil {
+		detail["token_id"] = actor.Via.TokenID
+		if len(actor.Via.Issuers) > 0 {
+			detail["token_issuers"] = actor.Via.Issuers
+		}
+	}
+	return detail
+}
+
+// Approve records the consent of a person who is none of the version's authors and whose token none of them issued, bound to its root digest, feature
 // service and training set. digest is what the approver looked at; "" leaves the comparison out. Errors: NotFound,
 // Denied naming the rule, Conflict when the state does not allow it or digest is not the version's.
 func (s *Store) Approve(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, digest, reason string) (Version, error) {
@@ -87,6 +98,14 @@ func (s *Store) Approve(ctx context.Context, actor waybill.Actor, ref waybill.Ve
 		if slices.Contains(v.Authors, actor.ID) {
 			return waybill.Errorf(waybill.Denied,
 				"four eyes: %s created, uploaded to or submitted %s, and an author never approves; ask someone other than %s", actor.ID, ref, anyOf(v.Authors))
+		}
+		if actor.Via != nil {
+			for _, issuer := range actor.Via.Issuers {
+				if slices.Contains(v.Authors, issuer) {
+					return waybill.Errorf(waybill.Denied,
+						"four eyes: the token in use was issued by %s, who created, uploaded to or submitted %s and could have used it; approve with one that was issued by someone other than %s", issuer, ref, anyOf(v.Authors))
+				}
+			}
 		}
 		if digest != "" && v.Digest != "" && digest != v.Digest {
 			return waybill.Errorf(waybill.Conflict, "%s has the digest %s, not %s; look at this version again and approve what it is", ref, v.Digest, clip(digest))
@@ -163,10 +182,10 @@ func (s *Store) judge(ctx context.Context, actor waybill.Actor, ref waybill.Vers
 		// The reason is free text and may name people, and the log is for ever: the entry binds it by its digest.
 		return s.record(ctx, tx, actor, v, now, change{
 			eventType: "approval", action: string(event), digest: before.Digest, edges: edges, notify: true,
-			detail: map[string]any{
+			detail: shown(actor, map[string]any{
 				"approval_id": id.String(), "state": string(state), "reason_sha256": digestOf(reason),
 				"feature_service": refText(before.FeatureService), "training_set": before.TrainingSet,
-			},
+			}),
 		})
 	})
 	if err != nil {

@@ -133,7 +133,55 @@ func (a *Access) Run(ctx context.Context) error {
 		a.gather(ctx)
 		return nil
 	})
+	g.Go(func() error {
+		a.rebuildNowAndThen(ctx)
+		return nil
+	})
 	return g.Wait()
+}
+
+// rebuildEvery is how often a node reads the whole policy though it has followed every change: it bounds how long a node
+// can be wrong in a way that nobody thought of, such as a database that was put back while it went on, and drops what is
+// long dead.
+const rebuildEvery = time.Hour
+
+func (a *Access) rebuildNowAndThen(ctx context.Context) {
+	tick := time.NewTicker(rebuildEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := a.rebuild(ctx); err != nil && ctx.Err() == nil {
+			a.logger.Error("cannot read the whole policy; going on with what was followed", slog.Any("error", err))
+		}
+	}
+}
+
+// rebuild reads and compiles the whole policy while changes are followed, and holds them up only for what has changed in
+// the meantime.
+func (a *Access) rebuild(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	p, err := a.load(ctx, -1)
+	if err != nil {
+		return err
+	}
+	fresh := compile(p, a.snap.Load())
+	a.refreshing.Lock()
+	defer a.refreshing.Unlock()
+	switch p, err = a.load(ctx, fresh.rev); {
+	case err != nil:
+		return err
+	case p != nil && p.since:
+		fresh = update(p, fresh, a.clock().Add(-deadTokens))
+	case p != nil:
+		fresh = compile(p, a.snap.Load())
+	}
+	a.snap.Store(fresh)
+	return nil
 }
 
 // follow asks for the revision, which is one tiny query, and reads the policy when it has moved.
@@ -150,7 +198,7 @@ func (a *Access) follow(ctx context.Context) error {
 	return a.refresh(ctx, 0)
 }
 
-// refresh reads and compiles the policy unless another call has already brought revision atLeast (0 = whatever
+// refresh reads what changed of the policy and compiles that, unless another call has already brought revision atLeast (0 = whatever
 // Postgres has now). Reads stay on the old snapshot until the new one is complete.
 func (a *Access) refresh(ctx context.Context, atLeast int64) error {
 	a.refreshing.Lock()
@@ -166,7 +214,11 @@ func (a *Access) refresh(ctx context.Context, atLeast int64) error {
 	if p == nil { // nothing has changed
 		return nil
 	}
-	a.snap.Store(compile(p, old))
+	if p.since {
+		a.snap.Store(update(p, old, a.clock().Add(-deadTokens)))
+	} else {
+		a.snap.Store(compile(p, old))
+	}
 	return nil
 }
 

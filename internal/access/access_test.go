@@ -97,7 +97,7 @@ func (f *fixture) account(by waybill.Actor, id string, roles ...string) (waybill
 	if _, err := f.CreateAccount(f.t.Context(), by, access.Account{ID: id, Kind: waybill.Service, Roles: roles}); err != nil {
 		f.t.Fatal(err)
 	}
-	_, text, err := f.IssueToken(f.t.Context(), by, id, 24*time.Hour, nil)
+	_, text, err := f.IssueToken(f.t.Context(), by, access.Grant{}, id, 24*time.Hour, nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -164,6 +164,10 @@ func TestTokens(t *testing.T) {
 	ctx := t.Context()
 	alice, text := f.account(f.admin, "alice", "data-scientist")
 	actor, grant, err := f.Authenticate(ctx, text)
+	alice.Via = actor.Via
+	if diff := cmp.Diff(&waybill.Credential{TokenID: grant.TokenID, Issuers: []string{"root"}}, actor.Via); diff != "" {
+		t.Error(diff)
+	}
 	if err != nil || actor != alice || !strings.Contains(text, "_"+grant.TokenID+"_") || !grant.Permits(access.Read) {
 		t.Fatalf("%v %v %v", actor, grant, err)
 	}
@@ -177,7 +181,7 @@ func TestTokens(t *testing.T) {
 
 	f.refused(f.Access, "", "malformed")
 	f.refused(f.Access, text[:len(text)-1]+"~", "malformed")
-	other, otherText, err := f.IssueToken(ctx, f.admin, "alice", time.Hour, []string{access.Read, access.Decide, access.Read})
+	other, otherText, err := f.IssueToken(ctx, f.admin, access.Grant{}, "alice", time.Hour, []string{access.Read, access.Decide, access.Read})
 	f.ok(err)
 	// The right id with another token's secret, and a good checksum, is not known; nor is the word more helpful.
 	f.refused(f.Access, access.JoinToken(access.Dev, grant.TokenID, otherText), "unknown")
@@ -213,12 +217,12 @@ func TestTokens(t *testing.T) {
 	_, err = f.RevokeToken(ctx, f.admin, "x\x00")
 	f.code(err, waybill.Invalid)
 	for _, ttl := range []time.Duration{0, -1, 366 * 24 * time.Hour} {
-		_, _, err = f.IssueToken(ctx, f.admin, "alice", ttl, nil)
+		_, _, err = f.IssueToken(ctx, f.admin, access.Grant{}, "alice", ttl, nil)
 		f.code(err, waybill.Invalid)
 	}
-	_, _, err = f.IssueToken(ctx, f.admin, "alice", time.Hour, []string{"everything"})
+	_, _, err = f.IssueToken(ctx, f.admin, access.Grant{}, "alice", time.Hour, []string{"everything"})
 	f.code(err, waybill.Invalid)
-	_, _, err = f.IssueToken(ctx, f.admin, "nobody", time.Hour, nil)
+	_, _, err = f.IssueToken(ctx, f.admin, access.Grant{}, "nobody", time.Hour, nil)
 	f.code(err, waybill.NotFound)
 
 	var ops []string
@@ -341,7 +345,7 @@ func TestTenants_ShareNothing(t *testing.T) {
 	admins := map[waybill.Tenant]waybill.Actor{"acme": f.admin}
 	tokens := map[waybill.Tenant]string{"acme": f.token}
 	for _, tenant := range tenants[1:] {
-		text, err := f.CreateTenant(ctx, f.admin, tenant, "root")
+		text, err := f.CreateTenant(ctx, f.admin, access.Grant{}, tenant, "root")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -399,7 +403,7 @@ func TestTenants_ShareNothing(t *testing.T) {
 	f.account(f.admin, "only-acme")
 	_, err = f.BindRole(ctx, beta, "only-acme", "admin")
 	f.code(err, waybill.NotFound)
-	_, _, err = f.IssueToken(ctx, beta, "only-acme", time.Hour, nil)
+	_, _, err = f.IssueToken(ctx, beta, access.Grant{}, "only-acme", time.Hour, nil)
 	f.code(err, waybill.NotFound)
 	_, err = f.AddRule(ctx, beta, access.Rule{Tenant: "*", Subject: "role:admin", Object: "tenant", Action: access.Administer, Effect: access.Allow})
 	f.ok(err)
@@ -407,10 +411,10 @@ func TestTenants_ShareNothing(t *testing.T) {
 		t.Error("no events")
 	}
 	for _, name := range []waybill.Tenant{"gamma", "epsilon"} {
-		_, err = f.CreateTenant(ctx, beta, name, "root")
+		_, err = f.CreateTenant(ctx, beta, access.Grant{}, name, "root")
 		f.code(err, waybill.Denied)
 	}
-	_, err = f.CreateTenant(ctx, f.admin, "gamma", "root")
+	_, err = f.CreateTenant(ctx, f.admin, access.Grant{}, "gamma", "root")
 	f.code(err, waybill.AlreadyExists)
 	// An unknown tenant, and nobody.
 	ghost := waybill.Actor{ID: "root", Tenant: "ghost", Kind: waybill.Person}
@@ -600,7 +604,7 @@ func TestRevisions(t *testing.T) {
 	for i := range 20 {
 		wg.Go(func() {
 			node := []*access.Access{f.Access, second}[i%2]
-			if _, _, err := node.IssueToken(t.Context(), f.admin, "alice", time.Hour, nil); err != nil {
+			if _, _, err := node.IssueToken(t.Context(), f.admin, access.Grant{}, "alice", time.Hour, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -704,4 +708,100 @@ SELECT 'acme', 'role:r' || i % 1000, 'model/m' || i, 'read', 'allow', 'root', no
 	if d > 5*time.Second { // generous: the machine is shared
 		t.Errorf("a change takes %v", d)
 	}
+}
+
+// TestRevoke_IsFastWithManyTokens is about all tenants' tokens, which are no reason to wait for one's own revocation: it
+// measures how long after a revocation another node still lets the token in.
+func TestRevoke_IsFastWithManyTokens(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	const tokens = 300_000
+	_, err := f.pool.Exec(t.Context(), `
+BEGIN;
+SET LOCAL session_replication_role = replica; -- no triggers, which would take most of the time of the test
+INSERT INTO access.tenant (name, operator, created_by, created_at) SELECT 't' || i, false, 'x', now() FROM generate_series(1, 1000) i;
+INSERT INTO access.account (tenant, id, kind, display_name, created_by, created_at)
+SELECT 't' || i, 'a' || j, 'service', '', 'x', now() FROM generate_series(1, 1000) i, generate_series(1, 3) j;
+INSERT INTO access.token (id, tenant, account, secret_sha256, scopes, created_by, created_at, expires_at)
+SELECT lpad(i::text, 12, '0'), 't' || 1 + i % 1000, 'a' || 1 + i % 3, sha256(i::text::bytea), '{}', 'x', now(), '2100-01-01' FROM generate_series(1, 300000) i;
+COMMIT`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Access = f.open(f.pool, access.Config{})
+	alice, _ := f.account(f.admin, "alice", "auditor")
+	node := f.open(f.pool, access.Config{})
+	f.run(node)
+	if n := access.TokenCount(f.Access); n < tokens {
+		t.Errorf("%d tokens are known", n)
+	}
+	var longest, here time.Duration
+	for range 20 {
+		token, text, err := f.IssueToken(t.Context(), f.admin, access.Grant{}, "alice", time.Hour, nil)
+		f.ok(err)
+		f.within(10*time.Second, "the token is known", func() bool {
+			_, _, err := node.Authenticate(t.Context(), text)
+			return err == nil
+		})
+		start := time.Now()
+		_, err = f.RevokeToken(t.Context(), f.admin, token.ID)
+		f.ok(err)
+		here = max(here, time.Since(start))
+		f.within(10*time.Second, "the token is dead", func() bool {
+			_, _, err := node.Authenticate(t.Context(), text)
+			return err != nil
+		})
+		longest = max(longest, time.Since(start))
+	}
+	if node.Allowed(alice, "log", access.Read) != f.Allowed(alice, "log", access.Read) {
+		t.Error("the nodes differ")
+	}
+	t.Logf("with %d tokens: revoked here within %v, there within %v", tokens, here, longest)
+	if longest > time.Second {
+		t.Errorf("a revocation takes %v", longest)
+	}
+}
+
+// TestFollow_WhatOthersWrite changes rows in the ways that no method of the hub does.
+func TestFollow_WhatOthersWrite(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	ctx := t.Context()
+	alice, text := f.account(f.admin, "alice", "auditor")
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := f.pool.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// By hand, in any order, with or without a new revision; the next change of the hub brings it in at the latest.
+	exec(`DELETE FROM access.binding WHERE account = 'alice'`)
+	exec(`UPDATE access.token SET revoked_at = now() WHERE account = 'alice'`)
+	f.account(f.admin, "bob", "auditor")
+	if f.Allowed(alice, "log", access.Read) {
+		t.Error("a binding that was deleted by hand still holds")
+	}
+	f.refused(f.Access, text, "revoked")
+	exec(`BEGIN; DELETE FROM access.token WHERE account = 'alice'; UPDATE access.policy_rev SET rev = rev + 1; COMMIT`)
+	exec(`DELETE FROM access.rule WHERE tenant = '*' AND subject = 'role:auditor'`)
+	f.account(f.admin, "carol", "approver")
+	f.refused(f.Access, text, "unknown")
+	if bob := (waybill.Actor{ID: "bob", Tenant: "acme"}); f.Allowed(bob, "log", access.Read) {
+		t.Error("a built-in rule that was deleted still holds")
+	}
+	// The revision goes back, as in a database that was put back.
+	exec(`UPDATE access.policy_rev SET rev = 3`)
+	exec(`DELETE FROM access.account WHERE id = 'nobody'`)
+	exec(`DELETE FROM access.binding WHERE account = 'carol'`)
+	f.ok(access.Refresh(ctx, f.Access))
+	if carol := (waybill.Actor{ID: "carol", Tenant: "acme"}); f.Rev() != 3 || f.Allowed(carol, "log", access.Read) {
+		t.Errorf("revision %d; what was put back is not seen", f.Rev())
+	}
+	// The whole is read again now and then, and equals what was followed.
+	before := f.Rev()
+	f.ok(access.Rebuild(ctx, f.Access))
+	if f.Rev() != before || !f.Allowed(f.admin, "policy", access.Administer) {
+		t.Error("the rebuilt policy differs")
+	}
+	f.mustAuth(f.Access, f.token)
 }

@@ -51,6 +51,8 @@ type Token struct {
 	ExpiresAt  time.Time
 	RevokedAt  *time.Time
 	LastUsedAt *time.Time // Postgres knows it up to a minute late; this node adds what it has seen itself
+
+	issuers []string // see waybill.Credential
 }
 
 const (
@@ -81,8 +83,8 @@ DELETE FROM access.rule WHERE tenant = $1 AND subject = $2 AND object = $3 AND a
 	countRules pg.SQL = `SELECT count(*) FROM access.rule WHERE tenant = $1`
 
 	insertToken pg.SQL = `
-INSERT INTO access.token (id, tenant, account, secret_sha256, scopes, created_by, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+INSERT INTO access.token (id, tenant, account, secret_sha256, scopes, created_by, created_at, expires_at, issuers)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 	countTokens pg.SQL = `
 SELECT count(*) FROM access.token WHERE tenant = $1 AND account = $2 AND expires_at > $3 AND revoked_at IS NULL`
 	selectRevoked pg.SQL = `SELECT revoked_at IS NOT NULL FROM access.token WHERE tenant = $1 AND id = $2`
@@ -99,6 +101,7 @@ type change struct {
 	Rule    *ruleLine  `json:"rule,omitempty"`
 	TokenID string     `json:"token_id,omitempty"`
 	Scopes  []string   `json:"scopes,omitempty"`
+	Issuers []string   `json:"issuers,omitempty"`
 	Expires *time.Time `json:"expires_at,omitempty"`
 	Version int        `json:"version,omitempty"`
 }
@@ -141,10 +144,14 @@ func (a *Access) Bootstrap(ctx context.Context, tenant waybill.Tenant, adminID s
 }
 
 // CreateTenant makes a new tenant with one administrator and returns the administrator's first token, good for 30 days.
-// Only actors of the hub's own tenant may: to all others it answers Denied whether or not the name is taken.
-func (a *Access) CreateTenant(ctx context.Context, by waybill.Actor, tenant waybill.Tenant, adminID string) (string, error) {
+// Only actors of the hub's own tenant may, and none with a token that is for some actions only, since the first token is
+// for all: to all others it answers Denied whether or not the name is taken. g is what by showed.
+func (a *Access) CreateTenant(ctx context.Context, by waybill.Actor, g Grant, tenant waybill.Tenant, adminID string) (string, error) {
 	if err := checkActor(by); err != nil {
 		return "", err
+	}
+	if len(g.Scopes) > 0 {
+		return "", a.refuse(by, g, "tenant", "the token in use is for %s only, and the first token of a tenant is for everything; use one without scopes", strings.Join(g.Scopes, ", "))
 	}
 	token, _, err := a.makeTenant(ctx, by, tenant, adminID, true)
 	return token, err
@@ -181,7 +188,8 @@ func (a *Access) makeTenant(ctx context.Context, by waybill.Actor, tenant waybil
 			return nil, fmt.Errorf("insert binding: %w", err)
 		}
 		text = newToken(a.env)
-		t := Token{ID: text.id, Tenant: tenant, Account: adminID, Scopes: []string{}, CreatedBy: by.ID, CreatedAt: now, ExpiresAt: now.Add(bootstrapTTL)}
+		t := Token{ID: text.id, Tenant: tenant, Account: adminID, Scopes: []string{}, CreatedBy: by.ID, CreatedAt: now, ExpiresAt: now.Add(bootstrapTTL),
+			issuers: []string{}} // whoever made it is no account of that tenant
 		if err := putToken(ctx, tx, t, text); err != nil {
 			return nil, err
 		}
@@ -295,6 +303,9 @@ func (a *Access) CreateAccount(ctx context.Context, by waybill.Actor, c Account)
 			return nil, err
 		}
 		for _, role := range roles {
+			if err := a.mayBind(by, role); err != nil {
+				return nil, err
+			}
 			if _, err := bind(ctx, tx, by, c.ID, role, out.CreatedAt); err != nil {
 				return nil, err
 			}
@@ -350,6 +361,9 @@ func (a *Access) BindRole(ctx context.Context, by waybill.Actor, id, role string
 	}
 	return a.change(ctx, func(tx pgx.Tx, rev int64) ([]audit.Event, error) {
 		if err := mustBeEnabled(ctx, tx, by.Tenant, id); err != nil {
+			return nil, err
+		}
+		if err := a.mayBind(by, role); err != nil {
 			return nil, err
 		}
 		now := a.clock()
@@ -432,6 +446,11 @@ func (a *Access) AddRule(ctx context.Context, by waybill.Actor, r Rule) (int64, 
 				return nil, err
 			}
 		}
+		if r.Effect == Allow {
+			if err := a.mayGive(by, []Rule{r}); err != nil {
+				return nil, err
+			}
+		}
 		now := a.clock()
 		tag, err := tx.Exec(ctx, string(insertRule), r.Tenant, r.Subject, r.Object, r.Action, r.Effect, by.ID, now)
 		if err != nil {
@@ -457,6 +476,13 @@ func (a *Access) RemoveRule(ctx context.Context, by waybill.Actor, r Rule) (int6
 		return 0, err
 	}
 	return a.change(ctx, func(tx pgx.Tx, rev int64) ([]audit.Event, error) {
+		if r.Effect == Deny { // whom it forbids gets back what it forbade
+			given := r
+			given.Effect = Allow
+			if err := a.mayGive(by, []Rule{given}); err != nil {
+				return nil, err
+			}
+		}
 		tag, err := tx.Exec(ctx, string(deleteRule), r.Tenant, r.Subject, r.Object, r.Action, r.Effect)
 		if err != nil {
 			return nil, fmt.Errorf("delete rule: %w", err)
@@ -523,9 +549,9 @@ func isPattern(s string) bool {
 }
 
 // IssueToken makes a token for an account of the tenant of by, good for ttl (1 s to a year) and, when scopes are given,
-// for these actions only. The text is returned this once and kept nowhere. Errors: Invalid; NotFound; Conflict for a
-// disabled account; TooLarge beyond 256 living tokens.
-func (a *Access) IssueToken(ctx context.Context, by waybill.Actor, id string, ttl time.Duration, scopes []string) (Token, string, error) {
+// for these actions only. g is what by showed. The text is returned this once and kept nowhere. Nobody issues more than he
+// has: see mayIssue. Errors: Invalid; Denied; NotFound; Conflict for a disabled account; TooLarge beyond 256 living tokens.
+func (a *Access) IssueToken(ctx context.Context, by waybill.Actor, g Grant, id string, ttl time.Duration, scopes []string) (Token, string, error) {
 	if err := errors.Join(checkActor(by), waybill.CheckName("account", id)); err != nil {
 		return Token{}, "", err
 	}
@@ -537,11 +563,15 @@ func (a *Access) IssueToken(ctx context.Context, by waybill.Actor, id string, tt
 			return Token{}, "", waybill.InvalidField("scopes", "are not actions; give some of "+strings.Join(actions, ", "))
 		}
 	}
+	if err := a.mayIssue(ctx, by, g, id, scopes); err != nil {
+		return Token{}, "", err
+	}
 	text := newToken(a.env)
 	now := a.clock()
 	t := Token{
 		ID: text.id, Tenant: by.Tenant, Account: id, Scopes: slices.Compact(slices.Sorted(slices.Values(scopes))), CreatedBy: by.ID,
 		CreatedAt: now, ExpiresAt: now.Add(ttl).Truncate(time.Microsecond),
+		issuers: hands(by, id),
 	}
 	if t.Scopes == nil {
 		t.Scopes = []string{}
@@ -556,7 +586,7 @@ func (a *Access) IssueToken(ctx context.Context, by waybill.Actor, id string, tt
 		if err := atMost(ctx, tx, maxTokens, "living tokens of an account", countTokens, by.Tenant, id, now); err != nil {
 			return nil, err
 		}
-		c := change{Op: "issue", Account: id, TokenID: t.ID, Scopes: t.Scopes, Expires: &t.ExpiresAt}
+		c := change{Op: "issue", Account: id, TokenID: t.ID, Scopes: t.Scopes, Expires: &t.ExpiresAt, Issuers: t.issuers}
 		return []audit.Event{tokenEvent(by, now, rev, c)}, nil
 	})
 	if err != nil {
@@ -565,9 +595,25 @@ func (a *Access) IssueToken(ctx context.Context, by waybill.Actor, id string, tt
 	return t, text.String(), nil
 }
 
+// hands are the accounts through whose hands a token of id comes when by issues it: those of the token that by uses, and
+// by. Else an author would issue a token for a second account, and with that one a token for a third.
+func hands(by waybill.Actor, id string) []string {
+	out := []string{}
+	if by.Via != nil {
+		out = append(out, by.Via.Issuers...)
+	}
+	out = slices.DeleteFunc(append(out, by.ID), func(s string) bool { return s == id })
+	for i := len(out) - 1; i > 0; i-- { // each once, where it stands first; the list grows with the accounts of a tenant at most
+		if slices.Contains(out[:i], out[i]) {
+			out = slices.Delete(out, i, i+1)
+		}
+	}
+	return out
+}
+
 func putToken(ctx context.Context, tx pgx.Tx, t Token, text tokenText) error {
 	digest := text.digest()
-	_, err := tx.Exec(ctx, string(insertToken), t.ID, t.Tenant, t.Account, digest[:], t.Scopes, t.CreatedBy, t.CreatedAt, t.ExpiresAt)
+	_, err := tx.Exec(ctx, string(insertToken), t.ID, t.Tenant, t.Account, digest[:], t.Scopes, t.CreatedBy, t.CreatedAt, t.ExpiresAt, t.issuers)
 	if err != nil {
 		return fmt.Errorf("insert token: %w", err)
 	}

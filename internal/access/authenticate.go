@@ -37,46 +37,50 @@ var (
 // Unauthenticated (malformed, unknown, expired, revoked), or Unavailable when this node has heard nothing from Postgres
 // for too long. A token made on another node is known here within a second.
 func (a *Access) Authenticate(_ context.Context, text string) (waybill.Actor, Grant, error) {
-	t, err := a.authenticate(text)
+	t, acc, err := a.authenticate(text)
 	if err != nil {
 		a.denied.refused.Add(1)
 		return waybill.Actor{}, Grant{}, err
 	}
-	return t.account.actor, t.grant, nil
+	actor := acc.actor
+	actor.Via = t.via
+	return actor, t.grant, nil
 }
 
-func (a *Access) authenticate(text string) (*token, error) {
+func (a *Access) authenticate(text string) (*token, *account, error) {
 	parsed, ok := parseToken(text)
 	if !ok {
-		return nil, errMalformed
+		return nil, nil, errMalformed
 	}
 	if a.cutOff.Load() {
-		return nil, errCutOff
+		return nil, nil, errCutOff
 	}
 	// A token that does not exist is compared too, with a digest that nothing has, so that time does not tell which ids
 	// exist.
-	t, known := a.snap.Load().tokens[parsed.id]
+	snap := a.snap.Load()
+	t := snap.tokens.get(parsed.id)
 	var want [32]byte
-	if known {
+	if t != nil {
 		want = t.digest
 	}
 	got := parsed.digest()
 	same := subtle.ConstantTimeCompare(got[:], want[:]) == 1
-	if !known || !same || parsed.env != a.env {
-		return nil, errUnknown
+	if t == nil || !same || parsed.env != a.env {
+		return nil, nil, errUnknown
 	}
 	now := a.clock()
+	acc := snap.account(t.tenant, t.account)
 	switch {
-	case t.revoked || t.account == nil: // a disabled account's tokens work no more
-		return nil, errRevoked
+	case !t.revoked.IsZero() || acc == nil: // a disabled account's tokens work no more
+		return nil, nil, errRevoked
 	case !now.Before(t.expires):
-		return nil, errExpired
+		return nil, nil, errExpired
 	}
 	// Noted at most once a minute: most calls only read the counter.
 	if at, seen := now.UnixMicro(), t.use.seen.Load(); at-seen >= time.Minute.Microseconds() {
 		t.use.seen.CompareAndSwap(seen, at)
 	}
-	return t, nil
+	return t, acc, nil
 }
 
 const writeLastUsed pg.SQL = `
@@ -102,17 +106,19 @@ func (a *Access) writeUses(ctx context.Context) error {
 		ids, times, uses = ids[:0], times[:0], uses[:0]
 		return nil
 	}
-	for id, t := range a.snap.Load().tokens {
+	var err error
+	a.snap.Load().tokens.all(func(id string, t *token) {
 		seen := t.use.seen.Load()
-		if seen == t.use.written.Load() {
-			continue
+		if err != nil || seen == t.use.written.Load() {
+			return
 		}
 		ids, times, uses = append(ids, id), append(times, time.UnixMicro(seen).UTC()), append(uses, t.use)
 		if len(ids) == 1000 {
-			if err := flush(); err != nil {
-				return err
-			}
+			err = flush()
 		}
+	})
+	if err != nil {
+		return err
 	}
 	return flush()
 }

@@ -6,7 +6,10 @@
 //   - An actor acts in its own tenant only. Rules for all tenants ('*') exist for the built-in roles alone, and a role is
 //     always bound within one tenant, so that accounts of the same name in two tenants share nothing.
 //   - A change (a right given or taken, a token revoked) holds on the node that made it when the call returns, and on
-//     every other node within a second: by NOTIFY, and by a poll of the revision twice a second when that is lost.
+//     every other node within a second: by NOTIFY, and by a poll of the revision twice a second when that is lost. A node
+//     reads what has changed (single tokens, the policies of single tenants), however much there is of everything else.
+//   - Nobody issues a token that is good for more than he is, nor gives a right that he could not take: see give.go.
+//   - A token tells through whose hands it came, so that nobody passes for another whose token he issued.
 //   - A token's secret is nowhere but with its owner; Postgres holds its SHA-256.
 //   - Every change is one transaction with its policy revision and its entry for the decision log.
 //
@@ -23,7 +26,8 @@
 //
 // internal/api asks Authenticate and Check for every call; cmd/waybill calls Open, Run and Bootstrap. The methods that
 // change something do not ask whether the actor may: that is the rule of the rpc, checked before. They do refuse what no
-// policy may allow: tenants made by another tenant than the hub's own, and a tenant left without an administrator.
+// policy may allow: more than the actor has to give, tenants made by another tenant than the hub's own, and a tenant left
+// without an administrator.
 //
 // A node that cannot reach Postgres goes on with what it knew for Config.MaxStale, then authenticates nobody and answers
 // waybill.Unavailable: a node that cannot hear of a revocation must not honour tokens for ever. A change that was

@@ -128,7 +128,7 @@ func (a *Access) ListTokens(ctx context.Context, tenant waybill.Tenant, p Page) 
 			if t.LastUsedAt != nil {
 				*t.LastUsedAt = t.LastUsedAt.UTC()
 			}
-			if known := here[t.ID]; known != nil {
+			if known := here.get(t.ID); known != nil {
 				if seen := known.use.seen.Load(); seen != 0 && (t.LastUsedAt == nil || t.LastUsedAt.UnixMicro() < seen) {
 					at := time.UnixMicro(seen).UTC()
 					t.LastUsedAt = &at

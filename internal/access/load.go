@@ -17,8 +17,17 @@ const (
 	loadRules    pg.SQL = `SELECT tenant, subject, object, action, effect FROM access.rule ORDER BY tenant, subject, object, action, effect`
 	loadBindings pg.SQL = `SELECT tenant, account, role FROM access.binding`
 	loadTokens   pg.SQL = `
-SELECT id, tenant, account, secret_sha256, scopes, expires_at, revoked_at IS NOT NULL AS revoked
+SELECT id, tenant, account, secret_sha256, scopes, issuers, expires_at, revoked_at
 FROM access.token WHERE least(expires_at, revoked_at) > $1`
+
+	selectRevs      pg.SQL = `SELECT rev, full_rev FROM access.policy_rev`
+	changedTenants  pg.SQL = `SELECT name FROM access.tenant WHERE rev > $1`
+	changedAccounts pg.SQL = `SELECT tenant, id, kind FROM access.account WHERE tenant = ANY ($1) AND NOT disabled`
+	changedRules    pg.SQL = `
+SELECT tenant, subject, object, action, effect FROM access.rule WHERE tenant = ANY ($1) ORDER BY tenant, subject, object, action, effect`
+	changedBindings pg.SQL = `SELECT tenant, account, role FROM access.binding WHERE tenant = ANY ($1)`
+	changedTokens   pg.SQL = `
+SELECT id, tenant, account, secret_sha256, scopes, issuers, expires_at, revoked_at FROM access.token WHERE rev > $1`
 
 	loadTenantAccounts pg.SQL = `SELECT tenant, id, kind FROM access.account WHERE tenant = $1 AND NOT disabled`
 	loadTenantRules    pg.SQL = `SELECT tenant, subject, object, action, effect FROM access.rule WHERE tenant IN ('*', $1) AND action = $2`
@@ -34,13 +43,17 @@ type tokenRow struct {
 	Account      string
 	SecretSHA256 []byte `db:"secret_sha256"`
 	Scopes       []string
+	Issuers      []string
 	ExpiresAt    time.Time
-	Revoked      bool
+	RevokedAt    *time.Time
 	digest       [32]byte
 }
 
-// load reads the whole policy in one repeatable-read transaction, so that rows and revision belong together. It returns
-// nil when the revision is still have.
+// load reads what changed after revision have, or the whole policy when have is negative, in one repeatable-read
+// transaction, so that rows and revision belong together. Changes commit in the order of their revisions, so what stands
+// at revision rev is all that there is up to it. It returns nil when the revision is still have. The whole is also read
+// when the built-in roles changed, when tokens were deleted, and when the revision went back, which it does when the
+// database is restored from a copy: then nothing that this node knows can be built upon.
 func (a *Access) load(ctx context.Context, have int64) (p *policy, err error) {
 	tx, err := a.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -52,22 +65,20 @@ func (a *Access) load(ctx context.Context, have int64) (p *policy, err error) {
 		}
 	}()
 	p = &policy{}
-	if err := tx.QueryRow(ctx, string(selectRev)).Scan(&p.rev); err != nil {
+	var full int64
+	if err := tx.QueryRow(ctx, string(selectRevs)).Scan(&p.rev, &full); err != nil {
 		return nil, fmt.Errorf("select policy revision: %w", err)
 	}
 	if p.rev == have {
 		return nil, nil
 	}
-	if p.accounts, err = collect[accountRow](ctx, tx, loadAccounts); err != nil {
-		return nil, err
+	p.since = have >= 0 && p.rev > have && full <= have
+	if p.since {
+		err = p.readSince(ctx, tx, have)
+	} else {
+		err = p.readAll(ctx, tx, a.clock().Add(-deadTokens))
 	}
-	if p.rules, err = collect[Rule](ctx, tx, loadRules); err != nil {
-		return nil, err
-	}
-	if p.bindings, err = collect[Binding](ctx, tx, loadBindings); err != nil {
-		return nil, err
-	}
-	if p.tokens, err = collect[tokenRow](ctx, tx, loadTokens, a.clock().Add(-deadTokens)); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	for i := range p.tokens {
@@ -76,6 +87,44 @@ func (a *Access) load(ctx context.Context, have int64) (p *policy, err error) {
 		t.ExpiresAt = t.ExpiresAt.UTC()
 	}
 	return p, nil
+}
+
+func (p *policy) readAll(ctx context.Context, q pg.Querier, keepDead time.Time) (err error) {
+	if p.accounts, err = collect[accountRow](ctx, q, loadAccounts); err != nil {
+		return err
+	}
+	if p.rules, err = collect[Rule](ctx, q, loadRules); err != nil {
+		return err
+	}
+	if p.bindings, err = collect[Binding](ctx, q, loadBindings); err != nil {
+		return err
+	}
+	p.tokens, err = collect[tokenRow](ctx, q, loadTokens, keepDead)
+	return err
+}
+
+func (p *policy) readSince(ctx context.Context, q pg.Querier, have int64) (err error) {
+	if p.tokens, err = collect[tokenRow](ctx, q, changedTokens, have); err != nil {
+		return err
+	}
+	rows, err := q.Query(ctx, string(changedTenants), have)
+	if err != nil {
+		return fmt.Errorf("select changed tenants: %w", err)
+	}
+	if p.changed, err = pgx.CollectRows(rows, pgx.RowTo[waybill.Tenant]); err != nil {
+		return fmt.Errorf("read changed tenants: %w", err)
+	}
+	if len(p.changed) == 0 {
+		return nil
+	}
+	if p.accounts, err = collect[accountRow](ctx, q, changedAccounts, p.changed); err != nil {
+		return err
+	}
+	if p.rules, err = collect[Rule](ctx, q, changedRules, p.changed); err != nil {
+		return err
+	}
+	p.bindings, err = collect[Binding](ctx, q, changedBindings, p.changed)
+	return err
 }
 
 // collect reads rows by position into T, whose exported fields are in the order of the columns.
@@ -106,9 +155,11 @@ func keepAdministrator(ctx context.Context, tx pgx.Tx, tenant waybill.Tenant) er
 		return err
 	}
 	s := compile(&p, &snapshot{})
-	for id := range s.tenants[tenant] {
-		if s.allowed(tenant, id, "policy", Administer) {
-			return nil
+	if own := s.tenants[tenant]; own != nil {
+		for id := range own.accounts {
+			if s.allowed(tenant, id, "policy", Administer) {
+				return nil
+			}
 		}
 	}
 	return waybill.Errorf(waybill.Conflict, "this would leave tenant %s with nobody who may administer its policy; give another account the role admin first", tenant)

@@ -65,7 +65,7 @@ type Explanation struct {
 // returned as an internal error instead of an explanation that is not what happens.
 func (a *Access) Explain(actor waybill.Actor, resource, action string) (Explanation, error) {
 	s := a.snap.Load()
-	acc := s.tenants[actor.Tenant][actor.ID]
+	acc := s.account(actor.Tenant, actor.ID)
 	if acc == nil {
 		return Explanation{Rev: s.rev}, nil // unknown or disabled: no rule is asked
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -88,6 +89,207 @@ func TestSnapshot_EqualsCasbin(t *testing.T) {
 			if err != nil || x.Allowed != got || got && (x.Rule == nil || x.Rule.Effect != Allow) {
 				t.Fatalf("explain %s of %s: %s %s: %+v, %v", id, te, act, o, x, err)
 			}
+		}
+	})
+}
+
+// state is a policy as the database would hold it, from which whole reads and reads of what changed are made.
+type state struct {
+	accounts []accountRow
+	rules    []Rule
+	bindings []Binding
+	tokens   map[string]tokenRow
+}
+
+func (s *state) of(tenants []waybill.Tenant) *policy {
+	in := func(t waybill.Tenant) bool { return tenants == nil || slices.Contains(tenants, t) }
+	p := &policy{}
+	for _, a := range s.accounts {
+		if in(a.Tenant) {
+			p.accounts = append(p.accounts, a)
+		}
+	}
+	for _, r := range s.rules {
+		if in(r.Tenant) {
+			p.rules = append(p.rules, r)
+		}
+	}
+	for _, b := range s.bindings {
+		if in(b.Tenant) {
+			p.bindings = append(p.bindings, b)
+		}
+	}
+	return p
+}
+
+// TestUpdate_EqualsCompileAndCasbin changes a policy step by step and brings a snapshot up to date with what changed only.
+func TestUpdate_EqualsCompileAndCasbin(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		tenants := []waybill.Tenant{"a", "b", "c"}
+		tenant, id := rapid.SampledFrom(tenants), rapid.SampledFrom([]string{"x", "y", "z"})
+		object := rapid.SampledFrom([]string{"*", "model/*", "model/a", "model/a*", "policy"})
+		action := rapid.SampledFrom([]string{Read, Write})
+		row := func(name string) tokenRow {
+			return tokenRow{ID: name, Tenant: tenant.Draw(t, "of"), Account: id.Draw(t, "whose"), ExpiresAt: time.Unix(1000, 0)}
+		}
+		now := &state{tokens: map[string]tokenRow{}, rules: []Rule{{AllTenants, "role:r", "model/*", Read, Allow}, {AllTenants, "role:q", "*", Write, Deny}}}
+		drop := func(n int) int { return rapid.IntRange(0, n-1).Draw(t, "which") }
+		snap := compile(now.of(nil), &snapshot{})
+		for range rapid.IntRange(1, 8).Draw(t, "reads") {
+			touched, tokens := map[waybill.Tenant]bool{}, map[string]bool{}
+			for range rapid.IntRange(0, 6).Draw(t, "changes") {
+				te := tenant.Draw(t, "tenant")
+				switch rapid.IntRange(0, 6).Draw(t, "change") {
+				case 0:
+					if a := (accountRow{te, id.Draw(t, "id"), waybill.Person}); !slices.Contains(now.accounts, a) {
+						now.accounts = append(now.accounts, a)
+					}
+				case 1:
+					if n := len(now.accounts); n > 0 {
+						i := drop(n)
+						te = now.accounts[i].Tenant
+						now.accounts = slices.Delete(now.accounts, i, i+1)
+					}
+				case 2:
+					subject := rapid.SampledFrom([]string{"role:r", "role:q", "account:x", "account:y"}).Draw(t, "subject")
+					now.rules = append(now.rules, Rule{te, subject, object.Draw(t, "object"), action.Draw(t, "action"), rapid.SampledFrom([]Effect{Allow, Deny}).Draw(t, "effect")})
+				case 3:
+					if n := len(now.rules); n > 2 { // the first two are built in
+						i := 2 + drop(n-2)
+						te = now.rules[i].Tenant
+						now.rules = slices.Delete(now.rules, i, i+1)
+					}
+				case 4:
+					now.bindings = append(now.bindings, Binding{te, id.Draw(t, "id"), rapid.SampledFrom([]string{"r", "q"}).Draw(t, "role")})
+				case 5:
+					if n := len(now.bindings); n > 0 {
+						i := drop(n)
+						te = now.bindings[i].Tenant
+						now.bindings = slices.Delete(now.bindings, i, i+1)
+					}
+				case 6:
+					name := rapid.SampledFrom([]string{"t1", "t2", "t3", "t4"}).Draw(t, "token")
+					if known, ok := now.tokens[name]; ok {
+						at := time.Unix(500, 0)
+						known.RevokedAt = &at
+						now.tokens[name] = known
+					} else {
+						now.tokens[name] = row(name)
+					}
+					tokens[name] = true
+					continue
+				}
+				touched[te] = true
+			}
+			var changed []waybill.Tenant
+			for _, te := range tenants {
+				if touched[te] {
+					changed = append(changed, te)
+				}
+			}
+			since := &policy{}
+			if changed != nil {
+				since = now.of(changed)
+			}
+			since.since, since.changed = true, changed
+			whole := now.of(nil)
+			for name, r := range now.tokens {
+				whole.tokens = append(whole.tokens, r)
+				if tokens[name] {
+					since.tokens = append(since.tokens, r)
+				}
+			}
+			snap = update(since, snap, time.Unix(0, 0))
+			fresh, want := compile(whole, &snapshot{}), oracle(t, whole)
+			for _, te := range tenants {
+				for _, who := range []string{"x", "y", "z"} {
+					for _, o := range []string{"model/a", "model/ab", "model/*", "policy"} {
+						for _, act := range []string{Read, Write} {
+							got := snap.allowed(te, who, o, act)
+							if w := want(string(te), who, o, act); got != w || got != fresh.allowed(te, who, o, act) {
+								t.Fatalf("%s of %s: %s %s: updated %v, casbin %v\n%+v", who, te, act, o, got, w, whole)
+							}
+						}
+					}
+				}
+			}
+			n := 0
+			snap.tokens.all(func(name string, got *token) {
+				n++
+				w := fresh.tokens.get(name)
+				if w == nil || w.tenant != got.tenant || w.account != got.account || w.revoked != got.revoked || !w.expires.Equal(got.expires) {
+					t.Fatalf("token %s: %+v, want %+v", name, got, w)
+				}
+			})
+			if n != len(now.tokens) {
+				t.Fatalf("%d tokens, want %d", n, len(now.tokens))
+			}
+		}
+	})
+}
+
+// TestTokens_With changes tokens often enough that the maps are made one several times.
+func TestTokens_With(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1000, 0)
+	var all tokens
+	for i := range 10 * recentTokens {
+		expires := at.Add(time.Hour)
+		if i%2 == 0 {
+			expires = at.Add(-time.Hour)
+		}
+		all = all.with(map[string]*token{fmt.Sprint(i): {account: fmt.Sprint(i), expires: expires, use: &use{}}, "0": {account: fmt.Sprint(i), expires: at.Add(time.Hour)}}, at)
+		if got := all.get("0"); got == nil || got.account != fmt.Sprint(i) {
+			t.Fatalf("at %d: %+v", i, got)
+		}
+		if len(all.recent) > max(recentTokens, len(all.base)/16) {
+			t.Fatalf("%d recent of %d", len(all.recent), len(all.base))
+		}
+	}
+	living, dead := 0, 0
+	all.all(func(_ string, one *token) {
+		if one.diedBefore(at) {
+			dead++
+		} else {
+			living++
+		}
+	})
+	if living != 5*recentTokens+1 || dead > recentTokens {
+		t.Errorf("%d living, %d dead", living, dead)
+	}
+}
+
+func TestCoversAndOverlaps_EqualTheirMeaning(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringOfN(rapid.SampledFrom([]rune("ab*")), 0, 3, -1)
+		list := rapid.SliceOfN(pattern, 0, 6).Draw(t, "patterns")
+		var p patterns
+		for _, s := range list {
+			p.add(s)
+		}
+		p.seal()
+		asked := pattern.Draw(t, "asked")
+		var q patterns
+		q.add(asked)
+		some := false
+		var words func(s string, depth int)
+		words = func(s string, depth int) {
+			if q.match(s) {
+				some = some || p.match(s)
+				if p.covers(asked) && !p.match(s) {
+					t.Fatalf("%q covers %q, but not %q", list, asked, s)
+				}
+			}
+			if depth > 0 {
+				words(s+"a", depth-1)
+				words(s+"b", depth-1)
+			}
+		}
+		words("", 5)
+		if p.overlaps(asked) != some { // no pattern is longer than three letters, so words of five are enough
+			t.Fatalf("%q overlaps %q: %v", list, asked, !some)
 		}
 	})
 }

@@ -24,7 +24,8 @@ func (s *accounts) WhoAmI(ctx context.Context, _ *accessv1.WhoAmIRequest) (*acce
 
 // CreateTenant makes a tenant with one administrator.
 func (s *accounts) CreateTenant(ctx context.Context, req *accessv1.CreateTenantRequest) (*accessv1.CreateTenantResponse, error) {
-	token, err := s.access.CreateTenant(ctx, callerOf(ctx).actor, waybill.Tenant(req.GetTenant()), req.GetAdmin())
+	c := callerOf(ctx)
+	token, err := s.access.CreateTenant(ctx, c.actor, c.grant, waybill.Tenant(req.GetTenant()), req.GetAdmin())
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,8 @@ func (s *accounts) IssueToken(ctx context.Context, req *accessv1.IssueTokenReque
 	if req.GetTtlSeconds() < 1 || req.GetTtlSeconds() > year {
 		return nil, waybill.InvalidField("ttl_seconds", "must lie in 1 to 31,536,000 (a year)")
 	}
-	t, text, err := s.access.IssueToken(ctx, callerOf(ctx).actor, req.GetAccount(), time.Duration(req.GetTtlSeconds())*time.Second, req.GetScopes())
+	c := callerOf(ctx)
+	t, text, err := s.access.IssueToken(ctx, c.actor, c.grant, req.GetAccount(), time.Duration(req.GetTtlSeconds())*time.Second, req.GetScopes())
 	if err != nil {
 		return nil, err
 	}

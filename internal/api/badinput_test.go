@@ -127,19 +127,19 @@ func TestBadInput_REST(t *testing.T) {
 	}
 	// A token that was good for an hour, made two hours ago; and one that was withdrawn.
 	past := check[*access.Access](t)(access.Open(ctx, h.pool, access.Config{Env: access.Dev, Clock: func() time.Time { return time.Now().UTC().Add(-2 * time.Hour) }}))
-	_, expired, err := past.IssueToken(ctx, h.ann, "ann", time.Hour, nil)
+	_, expired, err := past.IssueToken(ctx, h.ann, access.Grant{}, "ann", time.Hour, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := h.access.AwaitRev(ctx, past.Rev()); err != nil {
 		t.Fatal(err)
 	}
-	token, revoked, err := h.access.IssueToken(ctx, h.ann, "ann", time.Hour, nil)
+	token, revoked, err := h.access.IssueToken(ctx, h.ann, access.Grant{}, "ann", time.Hour, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	check[int64](t)(h.access.RevokeToken(ctx, h.ann, token.ID))
-	_, narrow, err := h.access.IssueToken(ctx, h.ann, "ann", time.Hour, []string{access.Read})
+	_, narrow, err := h.access.IssueToken(ctx, h.ann, access.Grant{}, "ann", time.Hour, []string{access.Read})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -149,7 +149,7 @@ func TestDeny_OnExactlyTheNameStopsEveryRPC(t *testing.T) {
 	ctx := t.Context()
 	carol := check[access.Account](t)(h.access.CreateAccount(ctx, h.ann, access.Account{ID: "carol", Kind: waybill.Person,
 		Roles: []string{"data-scientist", "approver", "serving", "reviewer", "operator", "compliance", "auditor", "admin"}}))
-	_, token, err := h.access.IssueToken(ctx, h.ann, carol.ID, time.Hour, nil)
+	_, token, err := h.access.IssueToken(ctx, h.ann, access.Grant{}, carol.ID, time.Hour, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func newNoise(t *testing.T, h *hub) *noise {
 		check[int64](t)(h.access.BindRole(ctx, h.ann, "ann", role))
 	}
 	check[access.Account](t)(h.access.CreateAccount(ctx, h.ann, access.Account{ID: "zoe", Kind: waybill.Person, Roles: []string{"reviewer"}}))
-	token, _, err := h.access.IssueToken(ctx, h.ann, "zoe", time.Hour, nil)
+	token, _, err := h.access.IssueToken(ctx, h.ann, access.Grant{}, "zoe", time.Hour, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
