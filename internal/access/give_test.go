@@ -116,7 +116,7 @@ func TestIssuers(t *testing.T) {
 	_, text, err := f.IssueToken(ctx, bob, access.Grant{}, "ann", time.Hour, nil)
 	f.ok(err)
 	again := f.mustAuth(f.Access, text)
-	_, text, err = f.IssueToken(ctx, again, access.Grant{}, "carol", time.Hour, nil)
+	_, _, err = f.IssueToken(ctx, again, access.Grant{}, "carol", time.Hour, nil)
 	f.code(err, waybill.NotFound)
 	_, text = f.account(again, "carol", "auditor")
 	carol := f.mustAuth(f.Access, text)
