@@ -1,6 +1,5 @@
 -- Access, so that a node reads what has changed since the revision it knows instead of everything: tokens one by one,
--- accounts, rules and bindings by tenant. And who had a token in hand. (0010 was the next free number when this was made;
--- it needs nothing but 0003 and may be given another.)
+-- accounts, rules and bindings by tenant. And who had a token in hand. Builds on 0003 alone.
 ALTER TABLE access.token
     ADD COLUMN issuers text[] NOT NULL DEFAULT '{}', -- accounts of the tenant through whose hands it came: who issued it, who issued the token used for that, …
     ADD COLUMN rev     bigint NOT NULL DEFAULT 0;    -- the policy revision of its last change; uses are none
