@@ -102,7 +102,10 @@ export function value(v: unknown): string {
   if (typeof v === "number") return real(v, 6);
   if (typeof v === "boolean") return v ? "true" : "false";
   if (typeof v === "string") return v === "" ? "(empty)" : v;
-  return JSON.stringify(v);
+  if (Array.isArray(v)) return v.map(value).join("; ") || "(none)";
+  return Object.entries(v)
+    .map(([name, x]) => `${name} ${value(x)}`)
+    .join(", ");
 }
 
 /** "warehouse_queue" as it is read aloud: "warehouse queue". */
@@ -118,4 +121,29 @@ export function bytes(n: number | string | undefined): string {
     v /= 1000;
   }
   return `${v.toFixed(1)} TB`;
+}
+
+/** A time that a person or a program wrote into an address, as RFC 3339; undefined when it is none. */
+export function instant(text: string | null | undefined): string | undefined {
+  if (!text) return undefined;
+  // Without a zone it is UTC, as the form says; Date would read it as the visitor's own time.
+  const zoned = /(Z|[+-]\d\d:?\d\d)$/i.test(text) ? text : `${text.length === 10 ? `${text}T00:00` : text}Z`;
+  const t = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(zoned) : Number.NaN;
+  return Number.isNaN(t) ? undefined : new Date(t).toISOString();
+}
+
+/** A hub's message as a sentence: a capital at the start, a full stop at the end. */
+export function sentence(text: string): string {
+  const trimmed = text.trim();
+  if (trimmed === "") return "";
+  const ended = /[.!?]$/.test(trimmed) ? trimmed : `${trimmed}.`;
+  return ended.charAt(0).toUpperCase() + ended.slice(1);
+}
+
+/** How long before `decided` something happened: "3 seconds before the decision". */
+export function ageAt(event: string | undefined, decided: string | undefined): string {
+  const [at, then] = [parse(event), parse(decided)];
+  if (at === undefined || then === undefined) return "–";
+  if (at === then) return "at the decision";
+  return `${duration((then - at) / 1000)} ${at < then ? "before" : "after"} the decision`;
 }
