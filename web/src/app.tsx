@@ -1,10 +1,10 @@
-import { NavLink, Outlet, Route, Routes } from "react-router";
+import { NavLink, Outlet, Route, Routes, useLocation } from "react-router";
 import { DecisionPage } from "./pages/decision";
 import { DecisionsPage } from "./pages/decisions";
 import { HomePage } from "./pages/home";
 import { LoginPage } from "./pages/login";
 import { useSession } from "./session";
-import { Empty, Loading, useTitle } from "./ui/basics";
+import { Boundary, Empty, Loading, useTitle } from "./ui/basics";
 
 /** The pages. Without a valid token every address shows the login, and leads on to itself afterwards. */
 export function App() {
@@ -25,6 +25,7 @@ export function App() {
 
 function Frame() {
   const { who, signOut } = useSession();
+  const { key } = useLocation();
   return (
     <>
       <a className="skip" href="#main">
@@ -51,7 +52,9 @@ function Frame() {
         </div>
       </header>
       <main id="main" tabIndex={-1}>
-        <Outlet />
+        <Boundary place={key}>
+          <Outlet />
+        </Boundary>
       </main>
     </>
   );

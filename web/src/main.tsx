@@ -7,9 +7,10 @@ import { createRoot } from "react-dom/client";
 import { BrowserRouter } from "react-router";
 import { retryable } from "./api/client";
 import { App } from "./app";
-import { SessionProvider, takeTokenFromAddress } from "./session";
+import { SessionProvider, signInFromAddress } from "./session";
+import { Boundary } from "./ui/basics";
 
-takeTokenFromAddress();
+signInFromAddress();
 
 const queries = new QueryClient({
   defaultOptions: { queries: { retry: (count, cause) => retryable(cause) && count < 3, staleTime: 2_000 } },
@@ -22,7 +23,9 @@ createRoot(root).render(
     <QueryClientProvider client={queries}>
       <SessionProvider>
         <BrowserRouter>
-          <App />
+          <Boundary>
+            <App />
+          </Boundary>
         </BrowserRouter>
       </SessionProvider>
     </QueryClientProvider>

@@ -31,6 +31,28 @@ api.use({
   },
 });
 
+let onUnauthorized: ((reason: string) => void) | undefined;
+
+/** Names who is told when the hub no longer knows the token, with the hub's reason. One listener: the session. */
+export function whenUnauthorized(listener: ((reason: string) => void) | undefined): void {
+  onUnauthorized = listener;
+}
+
+api.use({
+  async onResponse({ request, response }) {
+    // An answer to a token that was given up meanwhile says nothing about the one in use.
+    const current = token.get() !== "" && request.headers.get("Authorization") === `Bearer ${token.get()}`;
+    if (response.status === 401 && current && onUnauthorized) {
+      const { detail } = (await response
+        .clone()
+        .json()
+        .catch(() => ({}))) as { detail?: string };
+      onUnauthorized(detail ?? "the hub does not know this token (any more)");
+    }
+    return undefined;
+  },
+});
+
 interface Outcome<T> {
   data?: T;
   error?: unknown;

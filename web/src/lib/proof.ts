@@ -1,8 +1,11 @@
 // The proof of one decision, checked step by step in this browser with nothing taken on the hub's word but the key.
 
-import { equal, fromBase64, toBase64, utf8 } from "./bytes";
+import type { Decision } from "../api/types";
+import { equal, fromBase64, toBase64, toHex, utf8 } from "./bytes";
+import { sha256 } from "./digest";
 import { leafHash, rootFromPath } from "./merkle";
 import { parseCheckpoint, parseNote, parseVerifierKey, verifyNote } from "./note";
+import { differences, type Leaf, type Payload } from "./shown";
 
 /** What GET /v1/decisions/{id}/proof answers; int64 fields are strings in JSON. */
 export interface ProofInput {
@@ -14,11 +17,13 @@ export interface ProofInput {
   root?: string;
   checkpoint?: string;
   verifier_key?: string;
+  /** The exact bytes of the record whose digest the leaf names. */
+  payload?: string;
 }
 
 /** One step of the check: what was done, whether it held, and what was seen. */
 export interface ProofStep {
-  id: "leaf-names-decision" | "leaf-hash" | "path" | "checkpoint" | "key" | "signature";
+  id: "leaf-names-decision" | "leaf-hash" | "path" | "checkpoint" | "key" | "signature" | "record" | "shown";
   title: string;
   /** undefined: not reached, because an earlier step failed. */
   ok: boolean | undefined;
@@ -30,16 +35,19 @@ export interface ProofResult {
   steps: ProofStep[];
   /** The verifier key, once it proved well-formed: the one thing to compare with a copy from elsewhere. */
   key?: string;
+  /** The log's entry, once it proved to be about this decision. */
+  leaf?: Leaf;
 }
 
 class Mismatch extends Error {}
 
 /**
  * Checks, in order: the leaf is about this decision; its RFC 6962 hash; the Merkle path; the path's root is the one in
- * the checkpoint; the key is well-formed; the key signed the checkpoint. Never throws: a malformed proof is a step
+ * the checkpoint; the key is well-formed; the key signed the checkpoint; the record is the one that the leaf names; and
+ * `shown`, the decision as the page draws it, is what leaf and record say. Never throws: a malformed proof is a step
  * that did not hold, with the reason in words.
  */
-export async function verifyProof(proof: ProofInput, decisionId: string): Promise<ProofResult> {
+export async function verifyProof(proof: ProofInput, decisionId: string, shown: Decision): Promise<ProofResult> {
   const steps: ProofStep[] = [];
   let broken = false;
   const step = async (id: ProofStep["id"], title: string, check: () => Promise<string> | string) => {
@@ -60,9 +68,13 @@ export async function verifyProof(proof: ProofInput, decisionId: string): Promis
   let hash: Uint8Array = new Uint8Array();
   let root: Uint8Array = new Uint8Array();
   let key: string | undefined;
+  let leaf: Leaf | undefined;
 
   await step("leaf-names-decision", "The log entry is about this decision", () => {
-    if (!leafNames(proof.leaf ?? "", decisionId)) throw new Mismatch("the entry does not name this decision");
+    const parsed = jsonObject(proof.leaf ?? "", "the entry") as Leaf;
+    if (parsed.t !== "decision") throw new Mismatch("the entry is not that of a decision");
+    if (parsed.id !== decisionId) throw new Mismatch("the entry does not name this decision");
+    leaf = parsed;
     return `Entry ${index} names decision ${decisionId}.`;
   });
   await step("leaf-hash", "The entry hashes to its leaf", async () => {
@@ -98,17 +110,34 @@ export async function verifyProof(proof: ProofInput, decisionId: string): Promis
     if (!result.ok) throw new Mismatch("the signature does not belong to this checkpoint");
     return `Ed25519 signature valid, computed with ${result.engine}.`;
   });
-  return key === undefined ? { ok: !broken, steps } : { ok: !broken, steps, key };
+  await step("record", "The record hashes to what the entry names", async () => {
+    if (!proof.payload) throw new Mismatch("the hub sent no record, so nothing shows what went into the decision");
+    const digest = `sha256:${toHex(await sha256(utf8(proof.payload)))}`;
+    if (digest !== leaf?.payload) {
+      throw new Mismatch(`the record hashes to ${digest}, the entry names ${leaf?.payload || "none"}`);
+    }
+    return `SHA-256(record) = ${digest}`;
+  });
+  await step("shown", "What this page shows is the entry and the record", () => {
+    const payload = jsonObject(proof.payload ?? "", "the record") as Payload;
+    const found = differences(shown, leaf ?? {}, payload);
+    if (Number(shown.summary?.index ?? 0) !== index) found.push("number of the log entry");
+    if (found.length > 0) throw new Mismatch(`the page shows something else than was logged: ${found.join(", ")}`);
+    return "Compared: action, score, order and request, answer, endpoint, model or rules, every input and contribution, candidates, gates, fallback, time.";
+  });
+  return { ok: !broken, steps, ...(key === undefined ? {} : { key }), ...(leaf === undefined ? {} : { leaf }) };
 }
 
-/** Whether the leaf, a JSON object, holds the decision's id as one of its own values. */
-function leafNames(leaf: string, decisionId: string): boolean {
+/** Reads a JSON object; anything else throws with `what` in the reason. */
+function jsonObject(text: string, what: string): object {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(leaf);
+    parsed = JSON.parse(text);
   } catch {
-    throw new Mismatch("the entry is not JSON");
+    throw new Mismatch(`${what} is not JSON`);
   }
-  if (typeof parsed !== "object" || parsed === null) throw new Mismatch("the entry is not a JSON object");
-  return Object.values(parsed).includes(decisionId);
+  if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
+    throw new Mismatch(`${what} is not a JSON object`);
+  }
+  return parsed;
 }

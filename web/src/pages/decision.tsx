@@ -2,11 +2,12 @@ import { useMutation, useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { Link, useParams } from "react-router";
 import { api, data } from "../api/client";
-import type { Decision } from "../api/types";
-import { count, duration, real, short, signed, utc, value, words } from "../lib/format";
-import { Card, Chip, Empty, Fact, Facts, Failure, Loading, Table, useTitle } from "../ui/basics";
+import type { Decision, Input } from "../api/types";
+import { ageAt, count, real, sentence, short, signed, utc, value, words } from "../lib/format";
+import { answeredBy, blockingGate, headline, kindOf, whyRules } from "../lib/verdict";
+import { Card, Chip, type Column, Empty, Fact, Facts, Failure, Loading, refused, Table, useTitle } from "../ui/basics";
 import { LineageCard } from "../ui/lineage";
-import { ProofCard } from "../ui/proof";
+import { type Proof, ProofAlert, ProofCard, ProofChip, useProof } from "../ui/proof";
 import { Waterfall } from "../ui/waterfall";
 
 /** The waybill of one decision: all that is needed to understand it and to check it. */
@@ -17,6 +18,7 @@ export function DecisionPage() {
     queryFn: () => data(api.GET("/v1/decisions/{decision_id}", { params: { path: { decision_id: id } } })),
   });
   const d = query.data?.decision;
+  const proof = useProof(id, d);
   useTitle(d?.summary?.business_key || "Decision");
   if (query.isPending) return <Loading what="the decision" />;
   if (query.error || !d) {
@@ -29,7 +31,8 @@ export function DecisionPage() {
   }
   return (
     <>
-      <Verdict d={d} />
+      <ProofAlert proof={proof} />
+      <Verdict d={d} proof={proof} />
       <div className="grid">
         <div className="column">
           <Reasons d={d} />
@@ -46,28 +49,37 @@ export function DecisionPage() {
           <Gates d={d} />
           <Outcomes d={d} />
         </div>
-        <LineageCard decisionId={id} />
-        <ProofCard decisionId={id} />
+        <LineageCard decisionId={id} answeredBy={answeredBy(d)} />
+        <ProofCard proof={proof} />
         <Again d={d} id={id} />
       </div>
     </>
   );
 }
 
-function Verdict({ d }: { d: Decision }) {
+/** Whose score it is: without a declared meaning no more than that can be said of the number. */
+const scoreName = (d: Decision) => (kindOf(d) === "rules" ? "Rule score" : "Model score");
+
+/** Whether a model was asked, be it that a gate held its answer back. */
+const modelAsked = (d: Decision) => Boolean(d.summary?.model);
+
+function Verdict({ d, proof }: { d: Decision; proof: Proof }) {
   const s = d.summary ?? {};
   return (
-    <header className="verdict-head">
+    <header>
       <p className="quiet">
         <Link to="/decisions">Decisions</Link> / waybill <span className="mono">{s.decision_id}</span>
       </p>
-      <h1>{d.sentence}</h1>
+      <div className="title">
+        <h1>{headline(d)}</h1>
+        <ProofChip proof={proof} />
+      </div>
       <Facts>
         <Fact name="Decided">{utc(s.decided_at, true)}</Fact>
         <Fact name="Endpoint">
           {s.endpoint}@v{s.revision}
         </Fact>
-        <Fact name="Score">{real(s.score, 4)}</Fact>
+        {kindOf(d) !== "blocked" && <Fact name={scoreName(d)}>{real(s.score, 4)}</Fact>}
         <Fact name="Took">{real(d.latency_ms, 3)} ms</Fact>
         <Fact name="Asked by">{d.actor}</Fact>
         <Fact name="Log entry">{count(s.index)}</Fact>
@@ -77,22 +89,44 @@ function Verdict({ d }: { d: Decision }) {
 }
 
 function Reasons({ d }: { d: Decision }) {
-  const byRules = Boolean(d.fallback_reason);
-  const fallback = (d.answer as { fallback?: { by?: string; rule?: string } } | undefined)?.fallback;
+  const kind = kindOf(d);
+  const gate = blockingGate(d);
+  const fallback = d.answer?.fallback as { rule?: string } | undefined;
   return (
     <Card title="Why" id="why">
-      {byRules ? (
+      {kind === "blocked" && (
         <>
           <p>
-            <Chip tone="warn">Fallback</Chip> The rules answered, because {d.fallback_reason}.
+            <Chip tone="bad">Blocked</Chip> Gate <strong>{gate?.gate}</strong>, asked {gate?.stage} the model, let
+            nothing be decided: {sentence(gate?.reason || "it gave no reason")}
+          </p>
+          {modelAsked(d) ? (
+            <>
+              <p className="quiet">Model {d.summary?.model} had answered; the gate held its answer back.</p>
+              <Waterfall base={d.base ?? 0} raw={d.raw ?? 0} score={undefined} inputs={d.inputs ?? []} />
+            </>
+          ) : (
+            <p className="quiet">
+              {d.fallback_reason
+                ? "The rules had answered in the model's place; the gate held their answer back."
+                : "No model was asked. So there is no score, nothing contributed to one, and no candidate was ranked."}
+            </p>
+          )}
+        </>
+      )}
+      {kind === "rules" && (
+        <>
+          <p>
+            <Chip tone="warn">Fallback</Chip> The rules answered, because {sentence(whyRules(d.fallback_reason))}
           </p>
           <Facts>
-            <Fact name="Rule set">{fallback?.by ?? "–"}</Fact>
-            <Fact name="Rule that matched">{fallback?.rule ?? "none; the default"}</Fact>
+            <Fact name="Rule set">{answeredBy(d) || "–"}</Fact>
+            <Fact name="Rule that matched">{fallback?.rule || "none; the default"}</Fact>
           </Facts>
           <p className="quiet">Rules have no contributions; what they read is in the table of inputs.</p>
         </>
-      ) : (
+      )}
+      {kind === "model" && (
         <Waterfall base={d.base ?? 0} raw={d.raw ?? 0} score={d.summary?.score ?? 0} inputs={d.inputs ?? []} />
       )}
     </Card>
@@ -100,42 +134,56 @@ function Reasons({ d }: { d: Decision }) {
 }
 
 function Approval({ d }: { d: Decision }) {
-  if (d.fallback_reason) {
+  const kind = kindOf(d);
+  if (kind === "blocked" && !modelAsked(d)) {
     return (
       <Card title="On whose approval" id="approval">
-        <Empty>
-          No model was in force; the endpoint's approved rule set answered. Its approval is in the lineage below.
-        </Empty>
+        <p>
+          No approval of a model was called upon. The gate belongs to endpoint revision{" "}
+          <strong>
+            {d.summary?.endpoint}@v{d.summary?.revision}
+          </strong>
+          ; who published that is in the lineage below.
+        </p>
         <Facts>
           <Fact name="Policy revision">{count(d.policy_rev)}</Fact>
         </Facts>
       </Card>
     );
   }
-  const inForce = d.model_state_now === "approved";
+  const rules = kind === "rules";
+  const state = d.model_state_now;
   return (
     <Card
       title="On whose approval"
       id="approval"
       aside={
-        inForce ? (
+        state === "approved" ? (
           <Chip tone="good">Still in force</Chip>
         ) : (
-          <Chip tone="bad">Since then {d.model_state_now || "gone"}</Chip>
+          (state || !rules) && <Chip tone="bad">Since then {state || "gone"}</Chip>
         )
       }
     >
+      {rules && (
+        <p>
+          The model did not answer: {sentence(whyRules(d.fallback_reason))} What follows is the consent behind the rules
+          that did.
+        </p>
+      )}
       <Facts>
-        <Fact name="Model">{d.summary?.model}</Fact>
+        <Fact name={rules ? "Rule set" : "Model"}>{(rules ? answeredBy(d) : d.summary?.model) || "–"}</Fact>
         <Fact name="Approved by">{d.approver || "–"}</Fact>
         <Fact name="On">{utc(d.approved_at)}</Fact>
         <Fact name="Because">{d.approval_reason || "–"}</Fact>
         <Fact name="Exact bytes">
-          <code title={d.model_digest}>{short(d.model_digest, 20)}</code>
+          <code title={d.model_digest}>{short(d.model_digest, 16)}</code>
         </Fact>
-        <Fact name="Training set">
-          <code title={d.training_set}>{short(d.training_set, 20)}</code>
-        </Fact>
+        {!rules && (
+          <Fact name="Training set">
+            <code title={d.training_set}>{short(d.training_set, 16)}</code>
+          </Fact>
+        )}
         <Fact name="Feature service">{d.feature_service || "–"}</Fact>
         <Fact name="Policy revision">{count(d.policy_rev)}</Fact>
       </Facts>
@@ -161,53 +209,50 @@ function Order({ d }: { d: Decision }) {
   );
 }
 
+/** Where an input's value came from: a view's commit, an expression over views and request, or the request. */
+function origin(i: Input): string {
+  if (i.view) return i.view;
+  return i.sources?.length ? `computed from ${i.sources.join(", ")}` : "request";
+}
+
 function Inputs({ d }: { d: Decision }) {
   const inputs = [...(d.inputs ?? [])].sort((a, b) => Math.abs(b.contribution ?? 0) - Math.abs(a.contribution ?? 0));
+  const columns: Column<Input>[] = [
+    { head: "Input", name: true, cell: (i) => words(i.name) },
+    { head: "Value", number: true, cell: (i) => value(i.value) },
+    {
+      head: "Status",
+      cell: (i) =>
+        i.status === "PRESENT" ? (
+          <Chip tone="good">present</Chip>
+        ) : (
+          <Chip tone="warn">{words(i.status).toLowerCase()}</Chip>
+        ),
+    },
+    { head: "Origin", cell: (i) => (i.view ? origin(i) : <span className="quiet">{origin(i)}</span>) },
+    { head: "Commit", number: true, cell: (i) => (Number(i.sequence ?? 0) > 0 ? count(i.sequence) : undefined) },
+    {
+      head: "Age",
+      // Counted here from two times that the proof covers, as of the decision and not of today.
+      cell: (i) =>
+        i.event_time ? (
+          <span title={`Event time ${utc(i.event_time)}`}>{ageAt(i.event_time, d.summary?.decided_at)}</span>
+        ) : undefined,
+    },
+    {
+      head: "Event time",
+      cell: (i) => (i.event_time ? <span className="time">{utc(i.event_time)}</span> : undefined),
+    },
+  ];
+  if (modelAsked(d)) {
+    columns.push({ head: "Contribution to the raw score", number: true, cell: (i) => signed(i.contribution) });
+  }
   return (
     <Card title="Every input, with version and age" id="inputs" wide>
       {inputs.length === 0 ? (
         <Empty>No input was read; the decision ended before.</Empty>
       ) : (
-        <Table
-          label="Inputs of the decision"
-          head={
-            <tr>
-              <th scope="col">Input</th>
-              <th scope="col" className="number">
-                Value
-              </th>
-              <th scope="col">Status</th>
-              <th scope="col">Source</th>
-              <th scope="col" className="number">
-                Commit
-              </th>
-              <th scope="col">Age when used</th>
-              <th scope="col">Event time</th>
-              <th scope="col" className="number">
-                Contribution
-              </th>
-            </tr>
-          }
-        >
-          {inputs.map((i) => (
-            <tr key={i.name}>
-              <th scope="row">{words(i.name)}</th>
-              <td className="number">{value(i.value)}</td>
-              <td>
-                {i.status === "PRESENT" ? (
-                  <Chip tone="good">present</Chip>
-                ) : (
-                  <Chip tone="warn">{words(i.status).toLowerCase()}</Chip>
-                )}
-              </td>
-              <td>{i.view || <span className="quiet">request</span>}</td>
-              <td className="number">{i.view ? count(i.sequence) : "–"}</td>
-              <td>{i.view && i.event_time ? duration(i.age_seconds) : "–"}</td>
-              <td className="time">{i.view ? utc(i.event_time) : "–"}</td>
-              <td className="number">{d.fallback_reason ? "–" : signed(i.contribution)}</td>
-            </tr>
-          ))}
-        </Table>
+        <Table label="Inputs of the decision" room="much" rows={inputs} keyOf={(i) => i.name ?? ""} columns={columns} />
       )}
     </Card>
   );
@@ -220,44 +265,36 @@ function Candidates({ d }: { d: Decision }) {
   );
   if (sorted.length === 0) return null;
   const shown = all ? sorted : sorted.slice(0, 6);
+  const chosen = (action: string | undefined) => action === d.summary?.action;
   return (
     <Card title="What else was possible" id="candidates">
+      <p className="quiet">
+        The endpoint computes a cost for every candidate, in no declared unit; the cheapest eligible one is chosen.
+      </p>
       <Table
         label="Ranked candidates"
-        head={
-          <tr>
-            <th scope="col" className="number">
-              Rank
-            </th>
-            <th scope="col">Candidate</th>
-            <th scope="col" className="number">
-              Cost
-            </th>
-            <th scope="col" className="number">
-              Score
-            </th>
-            <th scope="col">Verdict</th>
-          </tr>
-        }
-      >
-        {shown.map((c, i) => (
-          <tr key={c.action} className={c.action === d.summary?.action ? "chosen" : undefined}>
-            <td className="number">{c.eligible ? i + 1 : "–"}</td>
-            <td>{c.action}</td>
-            <td className="number">{real(c.cost)}</td>
-            <td className="number">{real(c.score, 3)}</td>
-            <td>
-              {c.action === d.summary?.action ? (
+        room="some"
+        rows={shown}
+        keyOf={(c) => c.action ?? ""}
+        mark={(c) => chosen(c.action)}
+        columns={[
+          { head: "Candidate", name: true, cell: (c) => c.action },
+          { head: "Rank", number: true, cell: (c, i) => (c.eligible ? i + 1 : undefined) },
+          { head: "Cost", number: true, cell: (c) => real(c.cost) },
+          { head: scoreName(d), number: true, cell: (c) => real(c.score, 3) },
+          {
+            head: "Verdict",
+            cell: (c) =>
+              chosen(c.action) ? (
                 <Chip tone="good">chosen</Chip>
               ) : c.eligible ? (
                 "possible"
               ) : (
-                <Chip tone="quiet">{c.blocked_by ? `blocked by ${c.blocked_by}` : "not eligible"}</Chip>
-              )}
-            </td>
-          </tr>
-        ))}
-      </Table>
+                <Chip tone="quiet">not eligible</Chip>
+              ),
+          },
+        ]}
+      />
       {sorted.length > 6 && (
         <button type="button" className="plain" onClick={() => setAll(!all)} aria-expanded={all}>
           {all ? "Show the best six" : `Show all ${count(sorted.length)}`}
@@ -276,26 +313,21 @@ function Gates({ d }: { d: Decision }) {
       ) : (
         <Table
           label="Verdicts of the gates"
-          head={
-            <tr>
-              <th scope="col">Gate</th>
-              <th scope="col">Asked</th>
-              <th scope="col">Verdict</th>
-              <th scope="col">Reason</th>
-            </tr>
-          }
-        >
-          {gates.map((g) => (
-            <tr key={g.gate}>
-              <th scope="row">{g.gate}</th>
-              <td>{g.stage} the model</td>
-              <td>
+          room="some"
+          rows={gates}
+          keyOf={(g, i) => `${g.gate} ${i}`}
+          columns={[
+            { head: "Gate", name: true, cell: (g) => g.gate },
+            { head: "Asked", cell: (g) => `${g.stage} the model` },
+            {
+              head: "Verdict",
+              cell: (g) => (
                 <Chip tone={g.verdict === "allow" ? "good" : g.verdict === "block" ? "bad" : "warn"}>{g.verdict}</Chip>
-              </td>
-              <td>{g.reason || "–"}</td>
-            </tr>
-          ))}
-        </Table>
+              ),
+            },
+            { head: "Reason", cell: (g) => g.reason || undefined },
+          ]}
+        />
       )}
     </Card>
   );
@@ -310,26 +342,17 @@ function Outcomes({ d }: { d: Decision }) {
       ) : (
         <Table
           label="Reported outcomes"
-          head={
-            <tr>
-              <th scope="col">Outcome</th>
-              <th scope="col">Value</th>
-              <th scope="col">Happened</th>
-              <th scope="col">Reported</th>
-            </tr>
-          }
-        >
-          {outcomes.map((o) => (
-            <tr key={`${o.name} ${o.reported_at}`}>
-              <th scope="row">{words(o.name)}</th>
-              <td>{value(o.value)}</td>
-              <td className="time">{utc(o.event_time)}</td>
-              <td className="time">
-                {utc(o.reported_at)} by {o.actor}
-              </td>
-            </tr>
-          ))}
-        </Table>
+          room="some"
+          rows={outcomes}
+          keyOf={(o) => `${o.name} ${o.reported_at}`}
+          columns={[
+            { head: "Outcome", name: true, cell: (o) => words(o.name) },
+            { head: "Value", cell: (o) => value(o.value) },
+            { head: "Happened", cell: (o) => utc(o.event_time) },
+            { head: "Reported", cell: (o) => utc(o.reported_at) },
+            { head: "By", cell: (o) => o.actor },
+          ]}
+        />
       )}
     </Card>
   );
@@ -341,6 +364,7 @@ function Again({ d, id }: { d: Decision; id: string }) {
       data(api.POST("/v1/decisions/{decision_id}:replay", { params: { path: { decision_id: id } }, body: {} })),
   });
   const r = replay.data;
+  const denied = refused(replay.error);
   return (
     <Card title="Run it again" id="replay" wide>
       <p className="quiet">
@@ -348,20 +372,24 @@ function Again({ d, id }: { d: Decision; id: string }) {
         logged.
       </p>
       <div className="actions">
-        <button type="button" onClick={() => replay.mutate()} disabled={replay.isPending || Boolean(d.fallback_reason)}>
+        <button type="button" onClick={() => replay.mutate()} disabled={replay.isPending || denied || !modelAsked(d)}>
           {replay.isPending ? "Running…" : "Replay"}
         </button>
         <span role="status">
-          {d.fallback_reason && "The rules answered; only a model's score can be replayed."}
-          {replay.error?.message}
+          {!modelAsked(d) &&
+            (d.fallback_reason
+              ? "The rules answered; only a model's score can be replayed."
+              : "No model was asked; there is no score to replay.")}
+          {denied && "Your role does not let you replay decisions."}
+          {replay.error && !denied && sentence(replay.error.message)}
           {r &&
             (r.equal ? (
               <>
-                <Chip tone="good">Same bit for bit</Chip> {r.replayed_score} again.
+                <Chip tone="good">Same bit for bit</Chip> Model score {r.replayed_score} again.
               </>
             ) : (
               <>
-                <Chip tone="bad">Differs</Chip> {(r.differences ?? []).join("; ")}
+                <Chip tone="bad">Differs</Chip> {sentence((r.differences ?? []).join("; "))}
               </>
             ))}
         </span>

@@ -3,7 +3,8 @@ import { type FormEvent, useState } from "react";
 import { Link, useSearchParams } from "react-router";
 import { api, data } from "../api/client";
 import type { DecisionSummary, Search } from "../api/types";
-import { plural, real, utc } from "../lib/format";
+import { instant, plural, real, utc } from "../lib/format";
+import { blockedAction } from "../lib/shown";
 import { Chip, Empty, Failure, Loading, Table, useTitle } from "../ui/basics";
 
 const fields = [
@@ -13,9 +14,6 @@ const fields = [
   { name: "action", label: "Action", hint: "exactly as decided" },
   { name: "gate", label: "Gate", hint: "that stopped or changed it" },
 ] as const;
-
-/** A local "2026-11-24T10:00" of the form, read as UTC, as the API wants it. */
-const instant = (text: string | null) => (text ? new Date(`${text}Z`).toISOString() : undefined);
 
 /** Search over all decisions; the address holds the question, so that it can be kept and sent. */
 export function DecisionsPage() {
@@ -27,9 +25,12 @@ export function DecisionsPage() {
     if (text) query[name] = text;
   }
   if (params.get("fallback_only") === "true") query.fallback_only = true;
-  const [from, to] = [instant(params.get("from")), instant(params.get("to"))];
-  if (from) query.from = from;
-  if (to) query.to = to;
+  const unread: string[] = [];
+  for (const name of ["from", "to"] as const) {
+    const at = instant(params.get(name));
+    if (at) query[name] = at;
+    else if (params.get(name)) unread.push(name);
+  }
 
   const search = useInfiniteQuery({
     queryKey: ["decisions", query],
@@ -43,6 +44,12 @@ export function DecisionsPage() {
     <>
       <h1>Decisions</h1>
       <SearchForm key={params.toString()} params={params} onSearch={setParams} />
+      {unread.length > 0 && (
+        <p className="state warn" role="alert">
+          The address gives {unread.map((name) => `“${params.get(name)}” as “${name}”`).join(" and ")}, which is no time
+          such as 2026-04-10T18:00; the search leaves it out.
+        </p>
+      )}
       {search.isPending && <Loading what="decisions" />}
       {search.error && <Failure error={search.error} what="decisions" />}
       {search.data && rows.length === 0 && (
@@ -66,6 +73,9 @@ export function DecisionsPage() {
   );
 }
 
+/** What a time in the address looks like in its field of the form: UTC without a zone; "" for what is no time. */
+const local = (text: string | null) => instant(text)?.slice(0, 19) ?? "";
+
 function SearchForm({ params, onSearch }: { params: URLSearchParams; onSearch: (p: Record<string, string>) => void }) {
   const [rules, setRules] = useState(params.get("fallback_only") === "true");
   const submit = (event: FormEvent<HTMLFormElement>) => {
@@ -87,11 +97,11 @@ function SearchForm({ params, onSearch }: { params: URLSearchParams; onSearch: (
       ))}
       <label>
         From (UTC)
-        <input name="from" type="datetime-local" step="1" defaultValue={params.get("from") ?? ""} />
+        <input name="from" type="datetime-local" step="1" defaultValue={local(params.get("from"))} />
       </label>
       <label>
         To (UTC)
-        <input name="to" type="datetime-local" step="1" defaultValue={params.get("to") ?? ""} />
+        <input name="to" type="datetime-local" step="1" defaultValue={local(params.get("to"))} />
       </label>
       <label className="check">
         <input type="checkbox" checked={rules} onChange={(e) => setRules(e.target.checked)} />
@@ -105,38 +115,40 @@ function SearchForm({ params, onSearch }: { params: URLSearchParams; onSearch: (
   );
 }
 
+/** Whether a gate stopped it: then there is no score and nobody decided. */
+const isBlocked = (d: DecisionSummary) => d.action === blockedAction && (d.gates ?? []).length > 0;
+
 /** Decisions as rows, each leading to its waybill. */
 export function DecisionTable({ rows, label }: { rows: readonly DecisionSummary[]; label: string }) {
   return (
     <Table
       label={label}
-      head={
-        <tr>
-          <th scope="col">Order</th>
-          <th scope="col">Action</th>
-          <th scope="col">Decided by</th>
-          <th scope="col" className="number">
-            Score
-          </th>
-          <th scope="col">Endpoint</th>
-          <th scope="col">Decided at</th>
-        </tr>
-      }
-    >
-      {rows.map((d) => (
-        <tr key={d.decision_id}>
-          <th scope="row">
-            <Link to={`/decisions/${d.decision_id}`}>{d.business_key || d.decision_id}</Link>
-          </th>
-          <td>{d.action || "nothing possible"}</td>
-          <td>{d.fallback ? <Chip tone="warn">rules</Chip> : d.model}</td>
-          <td className="number">{real(d.score, 3)}</td>
-          <td>
-            {d.endpoint}@v{d.revision}
-          </td>
-          <td className="time">{utc(d.decided_at)}</td>
-        </tr>
-      ))}
-    </Table>
+      room="some"
+      rows={rows}
+      keyOf={(d) => d.decision_id ?? ""}
+      columns={[
+        {
+          head: "Order",
+          name: true,
+          cell: (d) => <Link to={`/decisions/${d.decision_id}`}>{d.business_key || d.decision_id}</Link>,
+        },
+        {
+          head: "Action",
+          cell: (d) => (isBlocked(d) ? <Chip tone="bad">blocked</Chip> : d.action || "nothing possible"),
+        },
+        {
+          head: "Decided by",
+          cell: (d) =>
+            isBlocked(d) ? `gate ${d.gates?.join(", ")}` : d.fallback ? <Chip tone="warn">rules</Chip> : d.model,
+        },
+        {
+          head: "Model or rule score",
+          number: true,
+          cell: (d) => (isBlocked(d) ? undefined : real(d.score, 3)),
+        },
+        { head: "Endpoint", cell: (d) => `${d.endpoint}@v${d.revision}` },
+        { head: "Decided at", cell: (d) => <span className="time">{utc(d.decided_at)}</span> },
+      ]}
+    />
   );
 }

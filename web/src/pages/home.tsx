@@ -1,9 +1,9 @@
 import { useMutation, useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, data } from "../api/client";
-import { ago, count, percent, plural, real, short, utc } from "../lib/format";
+import { ago, count, percent, plural, real, sentence, short, utc, words } from "../lib/format";
 import { Activity } from "../ui/activity";
-import { Card, Chip, Empty, Fact, Facts, Failure, Loading, Table, useTitle } from "../ui/basics";
+import { Card, Chip, Empty, Fact, Facts, Failure, Loading, refused, Table, useTitle } from "../ui/basics";
 import { DecisionTable } from "./decisions";
 
 const minutes = 60;
@@ -112,7 +112,8 @@ function Endpoints() {
       {endpoints.error && <Failure error={endpoints.error} what="endpoints" />}
       {endpoints.data && list.length === 0 && (
         <Empty>
-          No endpoint yet. <code>waybill endpoint publish -f endpoint.yaml</code> publishes one.
+          No endpoint yet. <code>waybill endpoint publish -f endpoint.yaml --reason "first revision"</code> publishes
+          one.
         </Empty>
       )}
       <ul className="list">
@@ -136,28 +137,18 @@ function Endpoints() {
       {(monitors.data?.monitors ?? []).length > 0 && (
         <Table
           label="Drift monitors"
-          head={
-            <tr>
-              <th scope="col">Drift monitor</th>
-              <th scope="col">Watches</th>
-              <th scope="col" className="number">
-                Limit
-              </th>
-            </tr>
-          }
-        >
-          {monitors.data?.monitors?.map((m) => (
-            <tr key={m.name}>
-              <td>{m.name}</td>
-              <td>
-                {m.feature === "*" ? "every input" : m.feature} at {m.endpoint}
-              </td>
-              <td className="number">
-                {m.statistic?.toUpperCase()} {real(m.limit)}
-              </td>
-            </tr>
-          ))}
-        </Table>
+          room="little"
+          rows={monitors.data?.monitors ?? []}
+          keyOf={(m) => m.name ?? ""}
+          columns={[
+            { head: "Drift monitor", name: true, cell: (m) => m.name },
+            {
+              head: "Watches",
+              cell: (m) => `${m.feature === "*" ? "every input" : words(m.feature)} at ${m.endpoint}`,
+            },
+            { head: "Limit", number: true, cell: (m) => `${m.statistic?.toUpperCase()} ${real(m.limit)}` },
+          ]}
+        />
       )}
     </Card>
   );
@@ -166,6 +157,9 @@ function Endpoints() {
 function LogHealth() {
   const log = useQuery({ queryKey: ["log"], queryFn: () => data(api.GET("/v1/log")), ...live });
   const verify = useMutation({ mutationFn: () => data(api.POST("/v1/log:verify", { body: {} })) });
+  // Whoever may not read the log may not verify it either, and is not offered it.
+  const noLog = refused(log.error);
+  const noVerify = refused(verify.error);
   return (
     <Card
       title="Decision log"
@@ -195,15 +189,18 @@ function LogHealth() {
           </Fact>
         </Facts>
       )}
-      <div className="actions">
-        <button type="button" onClick={() => verify.mutate()} disabled={verify.isPending}>
-          {verify.isPending ? "Hashing every entry…" : "Verify the whole log now"}
-        </button>
-        <span role="status">
-          {verify.data && `${verify.data.finding} (${real(verify.data.seconds, 2)} s).`}
-          {verify.error?.message}
-        </span>
-      </div>
+      {!noLog && (
+        <div className="actions">
+          <button type="button" onClick={() => verify.mutate()} disabled={verify.isPending || noVerify || !log.data}>
+            {verify.isPending ? "Hashing every entry…" : "Verify the whole log now"}
+          </button>
+          <span role="status">
+            {verify.data && `${sentence(verify.data.finding ?? "")} It took ${real(verify.data.seconds, 2)} s.`}
+            {noVerify && "Your role does not let you verify the log."}
+            {verify.error && !noVerify && sentence(verify.error.message)}
+          </span>
+        </div>
+      )}
     </Card>
   );
 }

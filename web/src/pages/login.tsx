@@ -5,7 +5,7 @@ import { useTitle } from "../ui/basics";
 /** Asks for an API token; the hub says whether it is good. */
 export function LoginPage() {
   useTitle("Sign in");
-  const { signIn, error } = useSession();
+  const { signIn, reason } = useSession();
   const [value, setValue] = useState("");
   const submit = (event: FormEvent) => {
     event.preventDefault();
@@ -28,19 +28,19 @@ export function LoginPage() {
           required
           value={value}
           onChange={(e) => setValue(e.target.value)}
-          aria-describedby={error ? "login-error" : "login-help"}
-          aria-invalid={error ? true : undefined}
+          aria-describedby={reason ? "login-error" : "login-help"}
+          aria-invalid={reason ? true : undefined}
         />
-        {error && (
+        {reason && (
           <p className="state bad" id="login-error" role="alert">
-            {error.message}
+            {reason}
           </p>
         )}
         <button type="submit">Sign in</button>
       </form>
       <p className="quiet" id="login-help">
         The token stays in this tab and is forgotten when you close it. An administrator makes one with{" "}
-        <code>waybill token create</code>; <code>waybill dev</code> prints yours when it starts.
+        <code>waybill token issue ACCOUNT</code>; <code>waybill dev</code> prints yours when it starts.
       </p>
     </main>
   );

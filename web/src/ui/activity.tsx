@@ -48,30 +48,16 @@ export function Activity({ buckets, minutes, now }: { buckets: readonly Bucket[]
         ) : (
           <Table
             label="Decisions per minute"
-            head={
-              <tr>
-                <th scope="col">Minute (UTC)</th>
-                <th scope="col" className="number">
-                  Decisions
-                </th>
-                <th scope="col" className="number">
-                  By the rules
-                </th>
-                <th scope="col" className="number">
-                  Share
-                </th>
-              </tr>
-            }
-          >
-            {busy.map((b) => (
-              <tr key={b.start}>
-                <td>{clock(b.start)}</td>
-                <td className="number">{count(b.decisions)}</td>
-                <td className="number">{count(b.fallbacks)}</td>
-                <td className="number">{percent(b.fallbacks, b.decisions)}</td>
-              </tr>
-            ))}
-          </Table>
+            room="little"
+            rows={busy}
+            keyOf={(b) => b.start}
+            columns={[
+              { head: "Minute (UTC)", name: true, cell: (b) => clock(b.start) },
+              { head: "Decisions", number: true, cell: (b) => count(b.decisions) },
+              { head: "By the rules", number: true, cell: (b) => count(b.fallbacks) },
+              { head: "Share", number: true, cell: (b) => percent(b.fallbacks, b.decisions) },
+            ]}
+          />
         )}
       </details>
     </>

@@ -1,43 +1,34 @@
 import { useQuery } from "@tanstack/react-query";
+import { Link } from "react-router";
 import { api, data } from "../api/client";
 import type { GraphNode } from "../api/types";
-import { count, short } from "../lib/format";
-import { Card, Empty, Failure, Loading } from "./basics";
+import { count, plural } from "../lib/format";
+import { type Stage, way } from "../lib/way";
+import { Card, Chip, Empty, Failure, Loading } from "./basics";
 
-// The way of data into a decision, first to last. Kinds as the hub names them.
-const stages: { title: string; kinds: string[] }[] = [
-  { title: "Data", kinds: ["dataset", "commit"] },
-  { title: "Feature views", kinds: ["view"] },
-  { title: "Training set", kinds: ["trainingset"] },
-  { title: "Service", kinds: ["service"] },
-  { title: "Models", kinds: ["model"] },
-  { title: "Approvals", kinds: ["approval"] },
-  { title: "People", kinds: ["actor"] },
-  { title: "Endpoint and policy", kinds: ["endpoint", "policy"] },
-];
+const most = 6;
 
-/** What a decision came from, as a strip of stages; every stage opens to its nodes. */
-export function LineageCard({ decisionId }: { decisionId: string }) {
+/** What a decision came from, as a way from the data down to it: stage after stage, with who did what. */
+export function LineageCard({ decisionId, answeredBy }: { decisionId: string; answeredBy: string }) {
   const node = `decision:${decisionId}`;
   const graph = useQuery({
     queryKey: ["lineage", node],
     queryFn: () => data(api.GET("/v1/lineage", { params: { query: { node, direction: "up", limit: 1000 } } })),
   });
-  const nodes = graph.data?.nodes ?? [];
+  const stages = graph.data ? way(graph.data) : [];
   return (
     <Card title="Where it came from" id="lineage" wide>
       {graph.isPending && <Loading what="the lineage" />}
-      {graph.error && <Failure error={graph.error} what="the lineage" />}
-      {graph.data && nodes.length <= 1 && <Empty>Nothing is recorded above this decision.</Empty>}
-      {nodes.length > 1 && (
-        <ol className="strip">
-          {stages.map((stage) => {
-            const here = nodes.filter((n) => stage.kinds.includes(n.kind ?? ""));
-            return here.length === 0 ? null : <Stage key={stage.title} title={stage.title} nodes={here} />;
-          })}
+      {graph.error && <Failure error={graph.error} what="the lineage of this decision" />}
+      {graph.data && stages.length === 0 && <Empty>Nothing is recorded above this decision.</Empty>}
+      {stages.length > 0 && (
+        <ol className="way">
+          {stages.map((stage) => (
+            <StageRow key={stage.title} stage={stage} answeredBy={answeredBy} />
+          ))}
           <li className="focus">
             <h3>This decision</h3>
-            <p className="mono">{short(decisionId, 8)}</p>
+            <p className="mono">{decisionId}</p>
           </li>
         </ol>
       )}
@@ -46,35 +37,65 @@ export function LineageCard({ decisionId }: { decisionId: string }) {
   );
 }
 
-function Stage({ title, nodes }: { title: string; nodes: GraphNode[] }) {
-  const first = nodes.slice(0, 3);
-  const rest = nodes.slice(3);
+function StageRow({ stage, answeredBy }: { stage: Stage; answeredBy: string }) {
+  const rest = stage.nodes.slice(most);
+  const everybody = new Set(stage.nodes.map((n) => n.people.join(" and ")));
+  const all = everybody.size === 1 && stage.nodes.length > 1 ? [...everybody][0] : undefined;
+  const item = (n: Stage["nodes"][number]) => (
+    <li key={n.node.id} className="node" title={n.node.id}>
+      <span className="quiet">{n.kind}</span> <Name node={n.node} text={n.name} />
+      {n.about.length > 0 && <span className="quiet"> of {n.about.join(", ")}</span>}
+      {!all && n.people.length > 0 && (
+        <span className="quiet">
+          , {stage.did} <strong>{n.people.join(" and ")}</strong>
+        </span>
+      )}
+      {n.node.kind === "model" && n.node.label === answeredBy && (
+        <>
+          {" "}
+          <Chip tone="good">answered</Chip>
+        </>
+      )}
+    </li>
+  );
   return (
     <li>
-      <h3>{title}</h3>
-      <ul>
-        {first.map((n) => (
-          <Name key={n.id} node={n} />
-        ))}
-      </ul>
-      {rest.length > 0 && (
-        <details>
-          <summary>{count(rest.length)} more</summary>
-          <ul>
-            {rest.map((n) => (
-              <Name key={n.id} node={n} />
-            ))}
-          </ul>
-        </details>
-      )}
+      <h3>{stage.title}</h3>
+      <div>
+        <ul>{stage.nodes.slice(0, most).map(item)}</ul>
+        {rest.length > 0 && (
+          <details>
+            <summary>{count(rest.length)} more</summary>
+            <ul>{rest.map(item)}</ul>
+          </details>
+        )}
+        {all && (
+          <p className="quiet">
+            {plural(stage.nodes.length, "entry", "entries")}, {stage.did} <strong>{all}</strong>
+          </p>
+        )}
+      </div>
     </li>
   );
 }
 
-function Name({ node }: { node: GraphNode }) {
-  return (
-    <li title={node.id}>
-      <span className="quiet">{node.kind}</span> <span className="mono">{short(node.label, 22)}</span>
-    </li>
-  );
+/** A node's name; a link where there is a page about it: the decisions of a model or of an endpoint. */
+function Name({ node, text }: { node: GraphNode; text: string }) {
+  const label = node.label ?? "";
+  if (node.kind === "model") {
+    return (
+      <Link className="mono" to={`/decisions?model=${encodeURIComponent(label)}`} title={`Decisions by ${label}`}>
+        {text}
+      </Link>
+    );
+  }
+  if (node.kind === "endpoint") {
+    const name = label.replace(/@v\d+$/, "");
+    return (
+      <Link className="mono" to={`/decisions?endpoint=${encodeURIComponent(name)}`} title={`Decisions of ${name}`}>
+        {text}
+      </Link>
+    );
+  }
+  return <span className="mono">{text}</span>;
 }
