@@ -136,8 +136,12 @@ export function instant(text: string | null | undefined): string | undefined {
 export function sentence(text: string): string {
   const trimmed = text.trim();
   if (trimmed === "") return "";
-  const ended = /[.!?]$/.test(trimmed) ? trimmed : `${trimmed}.`;
-  return ended.charAt(0).toUpperCase() + ended.slice(1);
+  return stop(trimmed.charAt(0).toUpperCase() + trimmed.slice(1));
+}
+
+/** Ends a text with a full stop unless it has an end. */
+export function stop(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
 /** How long before `decided` something happened: "3 seconds before the decision". */

@@ -27,7 +27,7 @@ const graph: Graph = {
 describe("way", () => {
   it("goes from the sources to the endpoint, in words", () => {
     expect(way(graph).map((s) => [s.title, s.nodes.map((n) => `${n.kind} ${n.name}`)])).toEqual([
-      ["Sources", ["data set orders.csv", "commit 3 of warehouse_load@v1"]],
+      ["Sources", ["data set orders.csv", "commit warehouse_load@v1 no. 3"]],
       ["Feature views", ["view warehouse_load@v1", "feature service route-risk@v1"]],
       ["Training set", ["training set 000000000000…"]],
       ["Model", ["model late-risk@v1"]],

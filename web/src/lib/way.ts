@@ -76,7 +76,7 @@ export function way(graph: Graph): Stage[] {
 function nameOf(node: GraphNode): string {
   const label = node.label ?? "";
   const commit = node.kind === "commit" ? /^(.*)\/(\d+)$/.exec(label) : null;
-  if (commit) return `${commit[2]} of ${commit[1]}`;
+  if (commit) return `${commit[1]} no. ${commit[2]}`;
   return /^(sha256:)?[0-9a-f]{32,}$/.test(label) || /^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(label)
     ? short(label, 12)
     : label;

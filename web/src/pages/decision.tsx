@@ -3,7 +3,7 @@ import { useState } from "react";
 import { Link, useParams } from "react-router";
 import { api, data } from "../api/client";
 import type { Decision, Input } from "../api/types";
-import { ageAt, count, real, sentence, short, signed, utc, value, words } from "../lib/format";
+import { ageAt, count, real, sentence, short, signed, stop, utc, value, words } from "../lib/format";
 import { answeredBy, blockingGate, headline, kindOf, whyRules } from "../lib/verdict";
 import { Card, Chip, type Column, Empty, Fact, Facts, Failure, Loading, refused, Table, useTitle } from "../ui/basics";
 import { LineageCard } from "../ui/lineage";
@@ -29,6 +29,7 @@ export function DecisionPage() {
       </>
     );
   }
+  const ranked = (d.candidates ?? []).length > 0;
   return (
     <>
       <ProofAlert proof={proof} />
@@ -36,19 +37,27 @@ export function DecisionPage() {
       <div className="grid">
         <div className="column">
           <Reasons d={d} />
+          {!modelAsked(d) && <Order d={d} />}
         </div>
         <div className="column">
           <Approval d={d} />
-          <Order d={d} />
+          {modelAsked(d) && <Order d={d} />}
+          {!ranked && <Gates d={d} />}
         </div>
         <Inputs d={d} />
-        <div className="column">
-          <Candidates d={d} />
-        </div>
-        <div className="column">
-          <Gates d={d} />
-          <Outcomes d={d} />
-        </div>
+        {ranked && (
+          <div className="column">
+            <Candidates d={d} />
+          </div>
+        )}
+        {ranked ? (
+          <div className="column">
+            <Gates d={d} />
+            <Outcomes d={d} />
+          </div>
+        ) : (
+          <Outcomes d={d} wide />
+        )}
         <LineageCard decisionId={id} answeredBy={answeredBy(d)} />
         <ProofCard proof={proof} />
         <Again d={d} id={id} />
@@ -74,7 +83,7 @@ function Verdict({ d, proof }: { d: Decision; proof: Proof }) {
         <h1>{headline(d)}</h1>
         <ProofChip proof={proof} />
       </div>
-      <Facts>
+      <Facts line>
         <Fact name="Decided">{utc(s.decided_at, true)}</Fact>
         <Fact name="Endpoint">
           {s.endpoint}@v{s.revision}
@@ -98,7 +107,7 @@ function Reasons({ d }: { d: Decision }) {
         <>
           <p>
             <Chip tone="bad">Blocked</Chip> Gate <strong>{gate?.gate}</strong>, asked {gate?.stage} the model, let
-            nothing be decided: {sentence(gate?.reason || "it gave no reason")}
+            nothing be decided: {stop(gate?.reason || "it gave no reason")}
           </p>
           {modelAsked(d) ? (
             <>
@@ -117,7 +126,7 @@ function Reasons({ d }: { d: Decision }) {
       {kind === "rules" && (
         <>
           <p>
-            <Chip tone="warn">Fallback</Chip> The rules answered, because {sentence(whyRules(d.fallback_reason))}
+            <Chip tone="warn">Fallback</Chip> The rules answered, because {stop(whyRules(d.fallback_reason))}
           </p>
           <Facts>
             <Fact name="Rule set">{answeredBy(d) || "–"}</Fact>
@@ -167,7 +176,7 @@ function Approval({ d }: { d: Decision }) {
     >
       {rules && (
         <p>
-          The model did not answer: {sentence(whyRules(d.fallback_reason))} What follows is the consent behind the rules
+          The model did not answer: {stop(whyRules(d.fallback_reason))} What follows is the consent behind the rules
           that did.
         </p>
       )}
@@ -219,9 +228,10 @@ function Inputs({ d }: { d: Decision }) {
   const inputs = [...(d.inputs ?? [])].sort((a, b) => Math.abs(b.contribution ?? 0) - Math.abs(a.contribution ?? 0));
   const columns: Column<Input>[] = [
     { head: "Input", name: true, cell: (i) => words(i.name) },
-    { head: "Value", number: true, cell: (i) => value(i.value) },
+    { head: "Value", number: true, share: 4, cell: (i) => value(i.value) },
     {
       head: "Status",
+      share: 4,
       cell: (i) =>
         i.status === "PRESENT" ? (
           <Chip tone="good">present</Chip>
@@ -229,8 +239,13 @@ function Inputs({ d }: { d: Decision }) {
           <Chip tone="warn">{words(i.status).toLowerCase()}</Chip>
         ),
     },
-    { head: "Origin", cell: (i) => (i.view ? origin(i) : <span className="quiet">{origin(i)}</span>) },
-    { head: "Commit", number: true, cell: (i) => (Number(i.sequence ?? 0) > 0 ? count(i.sequence) : undefined) },
+    { head: "Origin", share: 8, cell: (i) => (i.view ? origin(i) : <span className="quiet">{origin(i)}</span>) },
+    {
+      head: "Commit",
+      number: true,
+      share: 4,
+      cell: (i) => (Number(i.sequence ?? 0) > 0 ? count(i.sequence) : undefined),
+    },
     {
       head: "Age",
       // Counted here from two times that the proof covers, as of the decision and not of today.
@@ -245,10 +260,15 @@ function Inputs({ d }: { d: Decision }) {
     },
   ];
   if (modelAsked(d)) {
-    columns.push({ head: "Contribution to the raw score", number: true, cell: (i) => signed(i.contribution) });
+    columns.splice(2, 0, { head: "Contribution", number: true, share: 4, cell: (i) => signed(i.contribution) });
   }
   return (
     <Card title="Every input, with version and age" id="inputs" wide>
+      {modelAsked(d) && inputs.length > 0 && (
+        <p className="quiet">
+          Largest contribution to the raw score first. Ages are as of the decision, {utc(d.summary?.decided_at)}.
+        </p>
+      )}
       {inputs.length === 0 ? (
         <Empty>No input was read; the decision ended before.</Empty>
       ) : (
@@ -263,7 +283,6 @@ function Candidates({ d }: { d: Decision }) {
   const sorted = [...(d.candidates ?? [])].sort(
     (a, b) => Number(b.eligible) - Number(a.eligible) || (a.cost ?? 0) - (b.cost ?? 0),
   );
-  if (sorted.length === 0) return null;
   const shown = all ? sorted : sorted.slice(0, 6);
   const chosen = (action: string | undefined) => action === d.summary?.action;
   return (
@@ -279,11 +298,12 @@ function Candidates({ d }: { d: Decision }) {
         mark={(c) => chosen(c.action)}
         columns={[
           { head: "Candidate", name: true, cell: (c) => c.action },
-          { head: "Rank", number: true, cell: (c, i) => (c.eligible ? i + 1 : undefined) },
-          { head: "Cost", number: true, cell: (c) => real(c.cost) },
-          { head: scoreName(d), number: true, cell: (c) => real(c.score, 3) },
+          { head: "Rank", number: true, share: 3, cell: (c, i) => (c.eligible ? i + 1 : undefined) },
+          { head: "Cost", number: true, share: 3, cell: (c) => real(c.cost) },
+          { head: scoreName(d), number: true, share: 3, cell: (c) => real(c.score, 3) },
           {
             head: "Verdict",
+            share: 3,
             cell: (c) =>
               chosen(c.action) ? (
                 <Chip tone="good">chosen</Chip>
@@ -333,10 +353,10 @@ function Gates({ d }: { d: Decision }) {
   );
 }
 
-function Outcomes({ d }: { d: Decision }) {
+function Outcomes({ d, wide = false }: { d: Decision; wide?: boolean }) {
   const outcomes = d.outcomes ?? [];
   return (
-    <Card title="What happened" id="outcomes">
+    <Card title="What happened" id="outcomes" wide={wide}>
       {outcomes.length === 0 ? (
         <Empty>No outcome reported yet.</Empty>
       ) : (

@@ -59,7 +59,8 @@ export function DecisionsPage() {
         <section className="card wide" aria-label="Results">
           <p className="quiet" role="status">
             {plural(rows.length, "decision")}
-            {search.hasNextPage ? " so far" : ""}, newest first.
+            {search.hasNextPage ? " so far" : ""}, newest first. A score is the model's, or the rules' where they
+            answered; the endpoint says what it means.
           </p>
           <DecisionTable rows={rows} label="Decisions found" />
           {search.hasNextPage && (
@@ -142,12 +143,13 @@ export function DecisionTable({ rows, label }: { rows: readonly DecisionSummary[
             isBlocked(d) ? `gate ${d.gates?.join(", ")}` : d.fallback ? <Chip tone="warn">rules</Chip> : d.model,
         },
         {
-          head: "Model or rule score",
+          head: "Score",
           number: true,
+          share: 4,
           cell: (d) => (isBlocked(d) ? undefined : real(d.score, 3)),
         },
-        { head: "Endpoint", cell: (d) => `${d.endpoint}@v${d.revision}` },
-        { head: "Decided at", cell: (d) => <span className="time">{utc(d.decided_at)}</span> },
+        { head: "Endpoint", share: 4, cell: (d) => `${d.endpoint}@v${d.revision}` },
+        { head: "Decided at", share: 4, cell: (d) => <span className="time">{utc(d.decided_at)}</span> },
       ]}
     />
   );

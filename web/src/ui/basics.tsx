@@ -113,6 +113,8 @@ export interface Column<T> {
   number?: boolean;
   /** Names the row; the title when the row becomes a card. */
   name?: boolean;
+  /** How much of a card's width it takes, in twelfths; half of it by default. */
+  share?: 3 | 4 | 6 | 8;
 }
 
 /**
@@ -161,10 +163,12 @@ export function Table<T>(props: {
                     </th>
                   );
                 }
-                const classes = [c.number && "number", content === undefined && "nothing"].filter(Boolean).join(" ");
+                const classes = [`share-${c.share ?? 6}`, c.number && "number", content === undefined && "nothing"]
+                  .filter(Boolean)
+                  .join(" ");
                 return (
                   // biome-ignore lint/a11y/noRedundantRoles: see above
-                  <td key={c.head} role="cell" data-head={c.head} className={classes || undefined}>
+                  <td key={c.head} role="cell" data-head={c.head} className={classes}>
                     {content ?? "–"}
                   </td>
                 );
@@ -178,8 +182,8 @@ export function Table<T>(props: {
 }
 
 /** Terms and their values. */
-export function Facts({ children }: { children: ReactNode }) {
-  return <dl className="facts">{children}</dl>;
+export function Facts({ children, line }: { children: ReactNode; line?: boolean }) {
+  return <dl className={line ? "facts line" : "facts"}>{children}</dl>;
 }
 
 export function Fact({ name, children }: { name: string; children: ReactNode }) {

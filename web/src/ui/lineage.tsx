@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 import { api, data } from "../api/client";
 import type { GraphNode } from "../api/types";
-import { count, plural } from "../lib/format";
+import { count } from "../lib/format";
 import { type Stage, way } from "../lib/way";
 import { Card, Chip, Empty, Failure, Loading } from "./basics";
 
@@ -71,7 +71,7 @@ function StageRow({ stage, answeredBy }: { stage: Stage; answeredBy: string }) {
         )}
         {all && (
           <p className="quiet">
-            {plural(stage.nodes.length, "entry", "entries")}, {stage.did} <strong>{all}</strong>
+            {stage.nodes.length === 2 ? "Both" : "All"} {stage.did} <strong>{all}</strong>
           </p>
         )}
       </div>

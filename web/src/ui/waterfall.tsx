@@ -55,7 +55,7 @@ export function Waterfall(props: { base: number; raw: number; score: number | un
       )}
       <p className={Math.abs(chart.residual) <= tolerance ? "quiet" : "state bad"}>
         {Math.abs(chart.residual) <= tolerance
-          ? `Adds up: start plus all contributions is the raw score, to within ${real(tolerance, 2)}.`
+          ? `Adds up: start plus all contributions is the raw score, to within 0.000001.`
           : `Does not add up: ${signed(chart.residual)} is unexplained.`}
       </p>
       <details>
