@@ -40,16 +40,14 @@ export function whenUnauthorized(listener: ((reason: string) => void) | undefine
 
 api.use({
   async onResponse({ request, response }) {
-    // An answer to a token that was given up meanwhile says nothing about the one in use.
-    const current = token.get() !== "" && request.headers.get("Authorization") === `Bearer ${token.get()}`;
-    if (response.status === 401 && current && onUnauthorized) {
-      const { detail } = (await response
-        .clone()
-        .json()
-        .catch(() => ({}))) as { detail?: string };
-      onUnauthorized(detail ?? "the hub does not know this token (any more)");
-    }
-    return undefined;
+    if (response.status !== 401) return;
+    const { detail } = (await response
+      .clone()
+      .json()
+      .catch(() => ({}))) as { detail?: string };
+    // An answer to a token that was given up meanwhile says nothing about the one in use; of several the first counts.
+    if (token.get() === "" || request.headers.get("Authorization") !== `Bearer ${token.get()}`) return;
+    onUnauthorized?.(detail ?? "the hub does not know this token (any more)");
   },
 });
 

@@ -139,9 +139,27 @@ describe("what the page shows", () => {
     expect(differ(fallback, (d) => (d.answered_by = "other-rules@v1"))).toEqual(["who answered"]);
   });
 
+  it("may be an answer of the model that a gate held back", () => {
+    const gates = [{ gate: "high-value", stage: "after", verdict: "block", reason: "ask a person" }];
+    const page = tampered(model.decision, (d) => {
+      Object.assign(d.summary, { action: "blocked", score: 0, gates: ["high-value"] });
+      d.gates = gates;
+    });
+    const leaf = { ...JSON.parse(proof.leaf), action: "blocked", score: null, gates: ["high-value"] };
+    const payload = { ...JSON.parse(proof.payload), gates };
+    expect(differences(page, leaf, payload)).toEqual([]);
+    expect(
+      differences(
+        tampered(page, (d) => (d.answered_by = "")),
+        leaf,
+        payload,
+      ),
+    ).toEqual([]);
+  });
+
   it("may write times and order fields differently", () => {
     const page = tampered(model.decision, (d) => {
-      d.summary.decided_at = "2026-11-25T10:55:24.064014000Z";
+      d.summary.decided_at = d.summary.decided_at?.replace("Z", "000Z");
       d.request = Object.fromEntries(Object.entries(d.request).reverse());
     });
     expect(differences(page, JSON.parse(proof.leaf), JSON.parse(proof.payload))).toEqual([]);

@@ -57,7 +57,6 @@ export function differences(d: Decision, leaf: Leaf, payload: Payload): string[]
     if (!equal(shown, logged)) found.push(part);
   };
   const s = d.summary ?? {};
-  const blocked = leaf.action === blockedAction;
   const fallback = leaf.fallback ?? "";
   const ref = leaf.model?.ref ?? "";
 
@@ -71,8 +70,8 @@ export function differences(d: Decision, leaf: Leaf, payload: Payload): string[]
   same("fallback", s.fallback ?? "", fallback);
   same("fallback", d.fallback_reason ?? "", fallback);
   same("model", s.model ?? "", fallback === "" ? ref : "");
-  if (d.answered_by) same("who answered", d.answered_by, blocked ? "" : ref);
-  if (leaf.model?.digest || fallback === "") same("model digest", d.model_digest ?? "", leaf.model?.digest ?? "");
+  if (d.answered_by) same("who answered", d.answered_by, ref);
+  same("model digest", d.model_digest ?? "", leaf.model?.digest ?? "");
   same("policy revision", Number(d.policy_rev ?? 0), leaf.policy_rev ?? 0);
   same("feature service", d.feature_service ?? "", leaf.service ?? "");
   same("gates", [...(s.gates ?? [])].sort(), [...(leaf.gates ?? [])].sort());

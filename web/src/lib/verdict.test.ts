@@ -11,10 +11,12 @@ const of = (recorded: { decision: object }) => recorded.decision as Decision;
 describe("headline", () => {
   it("says who decided, or which gate let nothing be decided", () => {
     expect(headline(of(model))).toBe(
-      "ORD-123 was decided as WH-NY-1/CarrierX/NextDay by model late-risk@v1, approved by bob.",
+      "ORD-123 was decided as “WH-NY-1/CarrierX/NextDay” by the model late-risk@v1, approved by bob.",
     );
-    expect(headline(of(fallback))).toBe("ORD-NZ was decided as WH-LA-1/CarrierY/Ground by the rules route-rules@v1.");
-    expect(headline(of(blocked))).toBe("ORD-XX was blocked by gate embargo.");
+    expect(headline(of(fallback))).toBe(
+      "ORD-NZ was decided as “WH-LA-1/CarrierY/Ground” by the rules route-rules@v1, approved by bob.",
+    );
+    expect(headline(of(blocked))).toBe("ORD-XX was blocked by the gate embargo: nothing is shipped to this country.");
   });
 
   it("takes a gate's verdict for blocked, not an action that happens to be called so", () => {

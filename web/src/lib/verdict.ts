@@ -2,6 +2,7 @@
 // sentence of the hub: only who approved is not in the log's entry.
 
 import type { Decision } from "../api/types";
+import { stop } from "./format";
 import { blockedAction } from "./shown";
 
 /** Who decided: a model, the endpoint's rules in its place, or nobody because a gate blocked. */
@@ -33,16 +34,15 @@ export function whyRules(reason: string | undefined): string {
   return what === "features" ? `the features could not be read: ${rest}` : rest;
 }
 
-/** The heading of a waybill. */
+/** The heading of a waybill, in the words of the hub's own sentence. */
 export function headline(d: Decision): string {
   const what = d.summary?.business_key || "The request";
-  const by = answeredBy(d);
-  switch (kindOf(d)) {
-    case "blocked":
-      return `${what} was blocked by gate ${blockingGate(d)?.gate}.`;
-    case "rules":
-      return `${what} was decided as ${d.summary?.action} by the rules${by && ` ${by}`}.`;
-    case "model":
-      return `${what} was decided as ${d.summary?.action} by model ${by}${d.approver ? `, approved by ${d.approver}` : ""}.`;
+  const kind = kindOf(d);
+  if (kind === "blocked") {
+    const gate = blockingGate(d);
+    return `${what} was blocked by the gate ${gate?.gate}${gate?.reason ? `: ${stop(gate.reason)}` : "."}`;
   }
+  const by = [kind === "rules" ? "the rules" : "the model", answeredBy(d)].filter(Boolean).join(" ");
+  const approved = d.approver ? `, approved by ${d.approver}` : "";
+  return `${what} was decided as “${d.summary?.action}” by ${by}${approved}.`;
 }

@@ -251,7 +251,9 @@ function Inputs({ d }: { d: Decision }) {
       // Counted here from two times that the proof covers, as of the decision and not of today.
       cell: (i) =>
         i.event_time ? (
-          <span title={`Event time ${utc(i.event_time)}`}>{ageAt(i.event_time, d.summary?.decided_at)}</span>
+          <span className="time" title={`Event time ${utc(i.event_time)}`}>
+            {ageAt(i.event_time, d.summary?.decided_at)}
+          </span>
         ) : undefined,
     },
     {
@@ -288,7 +290,8 @@ function Candidates({ d }: { d: Decision }) {
   return (
     <Card title="What else was possible" id="candidates">
       <p className="quiet">
-        The endpoint computes a cost for every candidate, in no declared unit; the cheapest eligible one is chosen.
+        The endpoint computes a cost for every candidate, in no declared unit; the cheapest eligible one is chosen, or
+        the cheapest of all when none is. Scores are {kindOf(d) === "rules" ? "the rules'" : "the model's"}.
       </p>
       <Table
         label="Ranked candidates"
@@ -300,7 +303,7 @@ function Candidates({ d }: { d: Decision }) {
           { head: "Candidate", name: true, cell: (c) => c.action },
           { head: "Rank", number: true, share: 3, cell: (c, i) => (c.eligible ? i + 1 : undefined) },
           { head: "Cost", number: true, share: 3, cell: (c) => real(c.cost) },
-          { head: scoreName(d), number: true, share: 3, cell: (c) => real(c.score, 3) },
+          { head: "Score", number: true, share: 3, cell: (c) => real(c.score, 3) },
           {
             head: "Verdict",
             share: 3,
