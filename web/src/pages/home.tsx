@@ -195,7 +195,8 @@ function LogHealth() {
             {verify.isPending ? "Hashing every entry…" : "Verify the whole log now"}
           </button>
           <span role="status">
-            {verify.data && `${sentence(verify.data.finding ?? "")} It took ${real(verify.data.seconds, 2)} s.`}
+            {verify.data &&
+              `${sentence(verify.data.finding || `${count(verify.data.entries)} entries checked`)} It took ${real(verify.data.seconds, 2)} s.`}
             {noVerify && "Your role does not let you verify the log."}
             {verify.error && !noVerify && sentence(verify.error.message)}
           </span>
