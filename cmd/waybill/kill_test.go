@@ -301,7 +301,7 @@ func (h *devHub) order(ctx context.Context, client *http.Client, token, key, bod
 // as a whole verifies.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	const orders, kills, workers = 5000, 20, 16
+	const orders, kills, workers = 5000, 40, 16 // 20 of the hub and 20 of Postgres, in turn
 	h := newDevHub(t)
 	h.routeEndpoint()
 	i := h.info()
@@ -395,8 +395,8 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d decisions acknowledged and proven in %.0f s through %d kills (hub and Postgres in turn), after %d retries; %d entries verify",
-		len(acks), took.Seconds(), killed, retries.Load(), whole.Entries)
+	t.Logf("%d decisions acknowledged and proven in %.0f s through %d kills (hub and Postgres in turn, %d of each), after %d retries; %d entries verify",
+		len(acks), took.Seconds(), killed, killed/2, retries.Load(), whole.Entries)
 }
 
 // decisionsIn counts the decisions in an exported log by id, reading the entry bundles as the C2SP format says:
