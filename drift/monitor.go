@@ -59,7 +59,7 @@ type State string
 // The states of a verdict.
 const (
 	OK           State = "ok"
-	Drift        State = "drift"
+	Drift        State = "drift"        // beyond the limit, or another share of missing values than in the reference
 	Insufficient State = "insufficient" // fewer values than the monitor's least sample
 	NoReference  State = "no_reference" // the model names no training set, or the feature is not in it
 )
@@ -70,7 +70,7 @@ type Verdict struct {
 	State   State
 	Value   float64
 	Limit   float64
-	Sample  int64
+	Sample  int64 // how many were looked at: with the missing ones for psi, kl and js, the values alone for ks and wasserstein
 }
 
 // Incident is one cause with what it may have reached.
@@ -126,8 +126,8 @@ SELECT name, endpoint, feature, statistic, max_value, min_sample, window_seconds
 SELECT name, endpoint, feature, statistic, max_value, min_sample, window_seconds, author FROM drift.monitor WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3`
 	selectAllMonitors pg.SQL = `SELECT tenant, name FROM drift.monitor ORDER BY tenant, name LIMIT 10000`
 	insertVerdict     pg.SQL = `
-INSERT INTO drift.verdict (tenant, run, feature, monitor, model, version, training_set, from_time, to_time, statistic, value, max_value, state, counts, sums, at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
+INSERT INTO drift.verdict (tenant, run, feature, monitor, model, version, training_set, from_time, to_time, statistic, value, max_value, state, counts, sums, missing, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
 	insertIncident pg.SQL = `
 INSERT INTO drift.incident (id, tenant, monitor, endpoint, model, version, features, affected, title, state, opened_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open', $10)
@@ -152,6 +152,9 @@ func (s *Store) Report(ctx context.Context, tenant waybill.Tenant, endpoint stri
 	r := Report{Endpoint: endpoint, From: from.UTC().Truncate(time.Hour), To: to.UTC()}
 	err := s.pool.QueryRow(ctx, string(selectModel), tenant, endpoint, r.From, r.To).Scan(&r.Model.Name, &r.Model.Version)
 	if errors.Is(err, pgx.ErrNoRows) {
+		if err := s.whyUnread(tenant, endpoint); err != nil {
+			return r, err
+		}
 		return r, waybill.Errorf(waybill.NotFound, "no decision at %s was counted from %s to %s: the endpoint decided nothing, rules answered, or its model names no training set", endpoint, r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
 	}
 	if err != nil {
@@ -194,7 +197,7 @@ func (s *Store) Report(ctx context.Context, tenant waybill.Tenant, endpoint stri
 	for _, f := range features {
 		if c := seen[f.Name]; c != nil {
 			r.Features = append(r.Features, FeatureReport{Feature: f.Name, Edges: f.Cuts, Reference: f.Counts, Production: c.counts, ReferenceMissing: f.Missing,
-				ProductionMissing: c.missing, Statistics: compare(f, c.counts, c.sums), sums: c.sums})
+				ProductionMissing: c.missing, Statistics: compare(f, c.counts, c.sums, c.missing), sums: c.sums})
 		}
 	}
 	slices.SortStableFunc(r.Features, func(a, b FeatureReport) int {
@@ -207,6 +210,25 @@ func (s *Store) Report(ctx context.Context, tenant waybill.Tenant, endpoint stri
 		return 0
 	})
 	return r, nil
+}
+
+// errUnread marks the report of an endpoint whose decisions are not counted because of their reference.
+var errUnread = errors.New("the reference could not be read")
+
+// whyUnread says why this node does not count an endpoint's decisions; nil when it does, or has seen none.
+func (s *Store) whyUnread(tenant waybill.Tenant, endpoint string) error {
+	v, _ := s.unread.Load(endpointKey{tenant, endpoint})
+	u, ok := v.(unread)
+	if !ok {
+		return nil
+	}
+	why := "the hub's log says why" // an unclassified error is not for callers
+	var own *waybill.Error
+	if errors.As(u.err, &own) && own.Message != "" {
+		why = own.Message
+	}
+	return waybill.Wrap(waybill.Conflict, errors.Join(errUnread, u.err),
+		fmt.Sprintf("the decisions at %s are not counted: the reference profile of %s could not be made from its training set: %s; it is tried again every minute", endpoint, u.model, why))
 }
 
 func (m Monitor) check() error {
@@ -304,8 +326,11 @@ func (s *Store) RunMonitor(ctx context.Context, tenant waybill.Tenant, name stri
 	}
 	now := s.clock()
 	report, err := s.Report(ctx, tenant, m.Endpoint, now.Add(-m.Window), now)
-	if waybill.CodeOf(err) == waybill.NotFound {
+	switch {
+	case waybill.CodeOf(err) == waybill.NotFound:
 		return []Verdict{{Feature: m.Feature, State: Insufficient, Limit: m.Limit}}, "", nil
+	case errors.Is(err, errUnread):
+		return []Verdict{{Feature: m.Feature, State: NoReference, Limit: m.Limit}}, "", nil
 	}
 	if err != nil {
 		return nil, "", err
@@ -317,19 +342,13 @@ func (s *Store) RunMonitor(ctx context.Context, tenant waybill.Tenant, name stri
 		if m.Feature != "*" && m.Feature != f.Feature {
 			continue
 		}
-		v := Verdict{Feature: f.Feature, State: OK, Value: f.Statistics.of(m.Statistic), Limit: m.Limit, Sample: total(f.Production)}
-		switch {
-		case total(f.Reference) == 0:
-			v.State = NoReference
-		case v.Sample < m.MinSample:
-			v.State = Insufficient
-		case v.Value > m.Limit:
-			v.State = Drift
+		v := m.judge(f)
+		if v.State == Drift {
 			drifted = append(drifted, f.Feature)
 		}
 		verdicts = append(verdicts, v)
 		b.Queue(string(insertVerdict), tenant, run, f.Feature, m.Name, report.Model.Name, report.Model.Version, report.Digest, report.From, report.To, m.Statistic, v.Value, m.Limit,
-			string(v.State), f.Production, f.sums, now)
+			string(v.State), f.Production, f.sums, f.ProductionMissing, now)
 	}
 	if len(verdicts) == 0 {
 		return []Verdict{{Feature: m.Feature, State: NoReference, Limit: m.Limit}}, "", nil
@@ -350,6 +369,31 @@ func (s *Store) RunMonitor(ctx context.Context, tenant waybill.Tenant, name stri
 		return err
 	})
 	return verdicts, id, err
+}
+
+// judge evaluates one feature. A share of missing values that has jumped is drift whatever the statistic says of the
+// values: they are then not the same part of the population.
+func (m Monitor) judge(f FeatureReport) Verdict {
+	values, refValues := total(f.Production), total(f.Reference)
+	all, refAll := values+f.ProductionMissing, refValues+f.ReferenceMissing
+	v := Verdict{Feature: f.Feature, State: OK, Value: f.Statistics.of(m.Statistic), Limit: m.Limit, Sample: all}
+	valuesAlone := m.Statistic == "ks" || m.Statistic == "wasserstein"
+	if valuesAlone {
+		v.Sample = values
+	}
+	switch {
+	case refAll == 0:
+		v.State = NoReference
+	case all >= m.MinSample && missingMoved(f.ReferenceMissing, refAll, f.ProductionMissing, all):
+		v.State, v.Sample = Drift, all
+	case v.Sample < m.MinSample:
+		v.State = Insufficient
+	case refValues == 0 && valuesAlone:
+		v.State = NoReference
+	case v.Value > m.Limit:
+		v.State = Drift
+	}
+	return v
 }
 
 // open makes an incident or adds to the open one.

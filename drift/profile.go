@@ -10,9 +10,12 @@ import (
 // bins is how many quantile bins a reference has.
 const bins = 10
 
-// feature is the reference profile of one column: fixed cuts at the reference's quantiles. Bin i holds the values from
-// cut i−1 up to, not including, cut i; the first bin is below the smallest and the last above the largest reference
-// value, so that an outlier falls there and moves no other bin.
+// maxSummed bounds what one value adds to a sum, so that no sum of int64 many values leaves float64, here or in Postgres.
+const maxSummed = 1e289
+
+// feature is the reference profile of one column: fixed cuts at the reference's distinct values when there are at most
+// distinctAtMost, else at its quantiles. Bin i holds the values from cut i−1 up to, not including, cut i; the first bin is
+// below the smallest and the last above the largest reference value, so that an outlier falls there and moves no other bin.
 type feature struct {
 	Name    string    `json:"name"`
 	Cuts    []float64 `json:"cuts"`
@@ -26,19 +29,56 @@ type feature struct {
 // newFeature profiles a column. One without any value has no cuts and one bin.
 func newFeature(name string, values []float64) feature {
 	f := feature{Name: name}
-	xs := clean(values)
-	if len(xs) > 0 {
-		for i := range bins {
-			f.Cuts = append(f.Cuts, xs[i*len(xs)/bins])
-		}
-		f.Cuts = append(f.Cuts, math.Nextafter(xs[len(xs)-1], math.Inf(1)))
-		f.Cuts = slices.Compact(f.Cuts)
-		f.Mean, f.Std = stat.Mean(xs, nil), stat.PopStdDev(xs, nil)
+	if xs := clean(values); len(xs) > 0 {
+		f.Cuts = cuts(xs)
+		f.Mean, f.Std = moments(xs)
 	}
 	f.Counts, f.Sums = make([]int64, len(f.Cuts)+1), make([]float64, len(f.Cuts)+1)
 	f.Missing = count(f.Cuts, values, f.Counts, f.Sums)
 	return f
 }
+
+// cuts returns the cuts of a sorted column that is not empty. A value on which several quantiles fall gets a bin of its
+// own, cut below and just above it: else the rest of the column, however rare, would share its bin and could become all of
+// it unnoticed.
+func cuts(xs []float64) []float64 {
+	out := slices.Compact(slices.Clone(xs))
+	if len(out) > distinctAtMost {
+		out = out[:0]
+		for i := range bins {
+			q := xs[i*len(xs)/bins]
+			if n := len(out); n > 0 && out[n-1] == q {
+				out = append(out, math.Nextafter(q, math.Inf(1))) // the largest is cut below: q is at most that
+				continue
+			} else if n > 1 && out[n-2] == q {
+				continue
+			}
+			out = append(out, q)
+		}
+	}
+	// Nothing finite lies above the largest number: a column that holds it has no bin of larger values.
+	if above := math.Nextafter(xs[len(xs)-1], math.Inf(1)); !math.IsInf(above, 1) {
+		out = append(out, above)
+	}
+	out = slices.DeleteFunc(out, func(x float64) bool { return math.IsInf(x, 0) })
+	return slices.Compact(out)
+}
+
+// moments returns mean and deviation of values as sums see them, scaled on the way so that no square leaves float64.
+func moments(sorted []float64) (mean, std float64) {
+	scale := math.Max(math.Abs(summed(sorted[0])), math.Abs(summed(sorted[len(sorted)-1])))
+	if scale < 1e100 {
+		return stat.Mean(sorted, nil), stat.PopStdDev(sorted, nil)
+	}
+	small := make([]float64, len(sorted))
+	for i, x := range sorted {
+		small[i] = summed(x) / scale
+	}
+	return stat.Mean(small, nil) * scale, stat.PopStdDev(small, nil) * scale
+}
+
+// summed is what a value adds to a sum.
+func summed(x float64) float64 { return math.Min(math.Max(x, -maxSummed), maxSummed) }
 
 // bin finds the bin of a finite value: how many cuts are at most x.
 func bin(cuts []float64, x float64) int {
@@ -63,7 +103,7 @@ func count(cuts, values []float64, counts []int64, sums []float64) (missing int6
 		}
 		i := bin(cuts, x)
 		counts[i]++
-		sums[i] += x
+		sums[i] += summed(x)
 	}
 	return missing
 }
@@ -73,25 +113,42 @@ type Statistics struct {
 	PSI, KL, JS, KS, Wasserstein float64
 }
 
-// compare computes the statistics from counts. PSI and KL add half a value to every bin (Jeffreys' prior), so that an
-// empty bin gives a finite number. KS is the largest distance of the distribution functions at the cuts: at most the true
-// D. Wasserstein puts every bin's values at their mean and is in standard deviations of the reference. Without values on
-// one of the sides all are 0.
-func compare(f feature, counts []int64, sums []float64) Statistics {
-	n, m := total(f.Counts), total(counts)
-	if n == 0 || m == 0 || len(counts) != len(f.Counts) {
-		return Statistics{}
-	}
-	k := len(counts)
-	plain, smooth := Binning{make([]float64, k), make([]float64, k)}, Binning{make([]float64, k), make([]float64, k)}
+// compare computes the statistics from counts. For PSI, KL and JS the missing values are one more bin: a sensor that falls
+// silent is as much of a change as one that moves. Bins that are empty on both sides are left out, and PSI and KL add half
+// a value to every other (Jeffreys' prior), so that one that is empty on one side gives a finite number. KS and Wasserstein
+// are about the values alone: KS is the largest distance of the distribution functions at the cuts, at most the true D;
+// Wasserstein puts every bin's values at their mean and is in standard deviations of the reference. What lacks anything
+// to compare on one of the sides is 0.
+func compare(f feature, counts []int64, sums []float64, missing int64) Statistics {
 	var s Statistics
+	if len(counts) != len(f.Counts) || len(sums) != len(f.Counts) {
+		return s
+	}
+	refs, curs := append(slices.Clone(f.Counts), f.Missing), append(slices.Clone(counts), missing)
+	if all, seen := float64(total(refs)), float64(total(curs)); all > 0 && seen > 0 {
+		k := 0
+		for i := range refs {
+			if refs[i]+curs[i] > 0 {
+				refs[k], curs[k] = refs[i], curs[i]
+				k++
+			}
+		}
+		plain, smooth := Binning{make([]float64, k), make([]float64, k)}, Binning{make([]float64, k), make([]float64, k)}
+		for i := range k {
+			plain.Ref[i], plain.Cur[i] = float64(refs[i])/all, float64(curs[i])/seen
+			smooth.Ref[i] = (float64(refs[i]) + 0.5) / (all + 0.5*float64(k))
+			smooth.Cur[i] = (float64(curs[i]) + 0.5) / (seen + 0.5*float64(k))
+		}
+		s.PSI, s.KL, s.JS = PSI(smooth), KL(smooth), JensenShannon(plain)
+	}
+	n, m := total(f.Counts), total(counts)
+	if n == 0 || m == 0 {
+		return s
+	}
 	var p, q float64
 	var refAt, refW, curAt, curW []float64
-	for i := range k {
-		plain.Ref[i], plain.Cur[i] = float64(f.Counts[i])/float64(n), float64(counts[i])/float64(m)
-		smooth.Ref[i] = (float64(f.Counts[i]) + 0.5) / (float64(n) + 0.5*float64(k))
-		smooth.Cur[i] = (float64(counts[i]) + 0.5) / (float64(m) + 0.5*float64(k))
-		p, q = p+plain.Ref[i], q+plain.Cur[i]
+	for i := range counts {
+		p, q = p+float64(f.Counts[i])/float64(n), q+float64(counts[i])/float64(m)
 		s.KS = math.Max(s.KS, math.Abs(p-q))
 		if f.Counts[i] > 0 {
 			refAt, refW = append(refAt, f.Sums[i]/float64(f.Counts[i])), append(refW, float64(f.Counts[i]))
@@ -100,9 +157,26 @@ func compare(f feature, counts []int64, sums []float64) Statistics {
 			curAt, curW = append(curAt, sums[i]/float64(counts[i])), append(curW, float64(counts[i]))
 		}
 	}
-	s.PSI, s.KL, s.JS = PSI(smooth), KL(smooth), JensenShannon(plain)
 	s.Wasserstein = stat.WassersteinDistance(refAt, curAt, refW, curW) / math.Max(f.Std, 0.001)
 	return s
+}
+
+// The bounds of a share of missing values that has changed: Cohen's h, and h in standard errors. An h of 0.4 is 0 % to
+// 4 %, or 50 % to 69 %; four standard errors are met by chance once in 16,000.
+const (
+	missingEffect = 0.4
+	missingErrors = 4.0
+)
+
+// missingMoved reports whether the share of missing values is another one than in the reference, by effect and by
+// significance. Some statistics look at values alone, and a monitor's limit may be above what missing values do to it.
+func missingMoved(refMissing, refAll, missing, all int64) bool {
+	if refAll == 0 || all == 0 {
+		return false
+	}
+	angle := func(part, whole int64) float64 { return 2 * math.Asin(math.Sqrt(float64(part)/float64(whole))) }
+	h := math.Abs(angle(missing, all) - angle(refMissing, refAll))
+	return h >= missingEffect && h >= missingErrors*math.Sqrt(1/float64(all)+1/float64(refAll))
 }
 
 // of returns one statistic by its name.

@@ -49,6 +49,8 @@ type Store struct {
 	dropped atomic.Int64
 	flushes chan chan error
 
+	unread sync.Map // endpointKey → unread: why an endpoint's decisions are not counted on this node
+
 	// Owned by Run.
 	references map[modelKey]*reference
 	counts     map[profileKey]*hourly
@@ -74,6 +76,18 @@ type reference struct {
 	digest   string    // "" when the model has no training set
 	features []feature // sorted by name
 	retry    time.Time // when a reference that could not be read is tried again
+	err      error     // why it could not be read
+}
+
+type endpointKey struct {
+	tenant   waybill.Tenant
+	endpoint string
+}
+
+// unread says whose reference could not be had.
+type unread struct {
+	model waybill.VersionRef
+	err   error
 }
 
 type profileKey struct {
@@ -208,7 +222,12 @@ func (s *Store) Flush(ctx context.Context) error {
 func (s *Store) count(ctx context.Context, o *observation) {
 	defer s.spare.Put(o)
 	ref := s.reference(ctx, o.tenant, o.model)
-	if ref == nil || ref.digest == "" {
+	if ref.err != nil {
+		s.unread.Store(endpointKey{o.tenant, o.endpoint}, unread{o.model, ref.err})
+		return
+	}
+	s.unread.Delete(endpointKey{o.tenant, o.endpoint})
+	if ref.digest == "" {
 		return
 	}
 	key := profileKey{o.tenant, o.endpoint, o.model, o.hour}
@@ -241,7 +260,8 @@ func (s *Store) count(ctx context.Context, o *observation) {
 	}
 }
 
-// reference returns a model's reference from memory, Postgres or its training set; nil when it cannot be had now.
+// reference returns a model's reference from memory, Postgres or its training set. One that cannot be had now
+// has an error and no digest.
 func (s *Store) reference(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) *reference {
 	key := modelKey{tenant, model}
 	now := s.clock()
@@ -251,7 +271,7 @@ func (s *Store) reference(ctx context.Context, tenant waybill.Tenant, model wayb
 	r, err := s.loadReference(ctx, tenant, model)
 	if err != nil {
 		s.logger.WarnContext(ctx, "reference not read, decisions are not counted", "model", model.String(), "error", err)
-		r = &reference{retry: now.Add(retryAfter)}
+		r = &reference{retry: now.Add(retryAfter), err: err}
 	}
 	if len(s.references) >= maxModels {
 		clear(s.references)

@@ -3,6 +3,7 @@ package drift_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -35,6 +36,9 @@ func (s training) TrainingSetOf(_ context.Context, _ waybill.Tenant, m waybill.V
 }
 
 func (s training) TrainingColumns(context.Context, waybill.Tenant, string) (names []string, columns [][]float64, err error) {
+	if _, gone := s.columns["unreadable"]; gone {
+		return nil, nil, waybill.Errorf(waybill.NotFound, "the training set is gone")
+	}
 	for n, c := range s.columns {
 		names, columns = append(names, n), append(columns, c)
 	}
@@ -51,8 +55,17 @@ type bundle struct {
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
+	return setupWith(t, nil)
+}
+
+// setupWith opens a store over a model that was trained on columns; nil is queue (normal at 0) and km (normal at 10).
+func setupWith(t testing.TB, columns map[string][]float64) *bundle {
+	t.Helper()
 	b := &bundle{pool: pgtest.DB(t), now: time.Date(2026, 4, 1, 12, 30, 0, 0, time.UTC), rng: rand.New(rand.NewPCG(5, 6))}
-	src := training{map[string][]float64{"queue": b.normal(5000, 0), "km": b.normal(5000, 10)}}
+	if columns == nil {
+		columns = map[string][]float64{"queue": b.normal(5000, 0), "km": b.normal(5000, 10)}
+	}
+	src := training{columns}
 	graph, err := lineage.Open(context.Background(), b.pool, lineage.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -275,5 +288,157 @@ func BenchmarkObserve(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		h.store.Observe("acme", "route", model, names, values, 0.5, h.now)
+	}
+}
+
+// repeat returns n values, the first share of them a and the others b.
+func repeat(n int, share, a, b float64) []float64 {
+	out := make([]float64, n)
+	for i := range out {
+		out[i] = b
+		if float64(i) < share*float64(n) {
+			out[i] = a
+		}
+	}
+	return out
+}
+
+// see observes columns of equal length, row by row.
+func (b *bundle) see(t testing.TB, columns map[string][]float64) {
+	t.Helper()
+	names := slices.Sorted(maps.Keys(columns))
+	for i := range columns[names[0]] {
+		values := make([]float64, len(names))
+		for j, n := range names {
+			values[j] = columns[n][i]
+		}
+		b.store.Observe("acme", "route", model, names, values, 0.5, b.now)
+		if i%1000 == 999 {
+			b.flush(t)
+		}
+	}
+	b.flush(t)
+}
+
+// A rare flag that becomes the rule, an atom that vanishes and values that go missing are drift to every statistic that
+// can see them; the same shares as in training are not.
+func TestMonitor_RareAndMissing(t *testing.T) {
+	t.Parallel()
+	nan := math.NaN()
+	rng := rand.New(rand.NewPCG(1, 2))
+	mostlyZero := func(n int, share float64) []float64 { // continuous but for an atom at 0
+		out := make([]float64, n)
+		for i := range out {
+			if rng.Float64() >= share {
+				out[i] = 1 + rng.Float64()
+			}
+		}
+		return out
+	}
+	reference := map[string][]float64{"flag": repeat(5000, 0.95, 0, 1), "sparse": mostlyZero(5000, 0.95), "sensor": mostlyZero(5000, 0), "gappy": repeat(5000, 0.5, nan, 1)}
+	for i := range reference["gappy"] {
+		if reference["gappy"][i] == 1 {
+			reference["gappy"][i] = rng.Float64()
+		}
+	}
+	same := func(n int) map[string][]float64 {
+		gappy := repeat(n, 0.5, nan, 1)
+		for i := range gappy {
+			if gappy[i] == 1 {
+				gappy[i] = rng.Float64()
+			}
+		}
+		return map[string][]float64{"flag": repeat(n, 0.95, 0, 1), "sparse": mostlyZero(n, 0.95), "sensor": mostlyZero(n, 0), "gappy": gappy}
+	}
+	stats := []string{"psi", "kl", "js", "ks", "wasserstein"}
+	for _, c := range []struct {
+		name    string
+		feature string
+		values  []float64
+		drift   []string // statistics that must see it; the others may
+	}{
+		{"as trained", "", nil, nil},
+		{"all ones", "flag", repeat(2000, 1, 1, 1), stats},
+		{"a third flag", "flag", repeat(2000, 0.5, 0, 7), stats},
+		{"no atom", "sparse", mostlyZero(2000, 0), stats},
+		{"95 % missing", "sensor", append(repeat(1900, 1, nan, 0), mostlyZero(100, 0)...), stats},
+		{"all missing", "sensor", repeat(2000, 1, nan, 0), stats},
+		{"a tenth missing", "sensor", append(repeat(200, 1, nan, 0), mostlyZero(1800, 0)...), stats},
+		{"infinite is missing", "sensor", repeat(2000, 1, math.Inf(1), 0), stats},
+		{"no longer missing", "gappy", mostlyZero(2000, 0), stats},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := setupWith(t, reference)
+			rows := same(2000)
+			if c.feature != "" {
+				rows[c.feature] = c.values
+			}
+			b.see(t, rows)
+			for _, stat := range stats {
+				if _, err := b.store.PutMonitor(context.Background(), ann, drift.Monitor{Name: stat, Endpoint: "route", Feature: "*", Statistic: stat, Limit: 0.2, MinSample: 500, Window: time.Hour}); err != nil {
+					t.Fatal(err)
+				}
+				vs, id := b.run(t, stat)
+				for f, v := range vs {
+					want := drift.OK
+					if f == c.feature && slices.Contains(c.drift, stat) {
+						want = drift.Drift
+					}
+					if v.State != want {
+						t.Errorf("%s of %s: %+v, want %s", stat, f, v, want)
+					}
+				}
+				if (id != "") != (c.feature != "") {
+					t.Errorf("%s: incident %q", stat, id)
+				}
+			}
+		})
+	}
+}
+
+// The largest numbers there are make a reference like any other, and are counted without an overflow here or in Postgres.
+func TestReference_LargestNumbers(t *testing.T) {
+	t.Parallel()
+	huge := repeat(1000, 0.5, math.MaxFloat64, -math.MaxFloat64)
+	many := make([]float64, 1000)
+	for i := range many {
+		many[i] = 1e300 * float64(i)
+	}
+	b := setupWith(t, map[string][]float64{"huge": huge, "many": many, "plain": repeat(1000, 0.5, 1, 2)})
+	for range 3 {
+		b.see(t, map[string][]float64{"huge": huge, "many": many, "plain": repeat(1000, 0.5, 1, 2)})
+	}
+	r, err := b.store.Report(context.Background(), "acme", "route", b.now.Add(-time.Hour), b.now)
+	if err != nil || len(r.Features) != 3 {
+		t.Fatalf("%d features, %v", len(r.Features), err)
+	}
+	for _, f := range r.Features {
+		s := f.Statistics
+		for _, v := range append([]float64{s.PSI, s.KL, s.JS, s.KS, s.Wasserstein}, f.Edges...) {
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				t.Errorf("%s: %+v, edges %v", f.Feature, s, f.Edges)
+			}
+		}
+		if s.PSI > 0.01 || s.Wasserstein > 0.01 {
+			t.Errorf("%s did not move: %+v", f.Feature, s)
+		}
+	}
+}
+
+// A reference that cannot be made is what the report says, and no monitor calls it a small sample.
+func TestReport_SaysWhyNothingIsCounted(t *testing.T) {
+	t.Parallel()
+	b := setupWith(t, map[string][]float64{"unreadable": nil})
+	b.observe(t, model, 10, 0)
+	_, err := b.store.Report(context.Background(), "acme", "route", b.now.Add(-time.Hour), b.now)
+	if waybill.CodeOf(err) != waybill.Conflict || !strings.Contains(fmt.Sprint(err), "late-risk@v1") || !strings.Contains(fmt.Sprint(err), "the training set is gone") {
+		t.Errorf("%v", err)
+	}
+	if _, err := b.store.PutMonitor(context.Background(), ann, drift.Monitor{Name: "m", Endpoint: "route", Feature: "*", Statistic: "psi", Limit: 0.2, MinSample: 500, Window: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if vs, _ := b.run(t, "m"); vs["*"].State != drift.NoReference {
+		t.Errorf("%+v", vs)
 	}
 }
