@@ -2,6 +2,8 @@ package score
 
 import (
 	"bytes"
+	"encoding/json"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -12,9 +14,12 @@ func loadLightGBM(data []byte) (Model, error) {
 		return nil, malformed("does not begin as a LightGBM text model; save it with save_model")
 	}
 	e := &ensemble{slope: 1, average: 1}
-	whole, _, ended := strings.Cut(string(data), "\nend of trees")
+	whole, rest, ended := strings.Cut(string(data), "\nend of trees")
 	if !ended {
 		return nil, malformed("has no line \"end of trees\": the file is cut off")
+	}
+	if err := pandasCategories(rest); err != nil {
+		return nil, err
 	}
 	blocks := strings.Split(whole, "\nTree=")
 	header := fields(blocks[0])
@@ -47,6 +52,33 @@ func loadLightGBM(data []byte) (Model, error) {
 	return e, e.finish()
 }
 
+// pandasCategories refuses a model of a pandas frame whose categories are anything but the numbers 0, 1, 2 … in order. Its
+// splits are on the place of a category in that list, which the library looks up from the frame at each prediction; a
+// vector holds the category itself, and scoring that would be wrong without an error.
+func pandasCategories(tail string) error {
+	const key = "\npandas_categorical:"
+	at := strings.LastIndex(tail, key)
+	if at < 0 {
+		return nil
+	}
+	line, _, _ := strings.Cut(tail[at+len(key):], "\n")
+	var columns [][]json.RawMessage // null and [] are of models without categories
+	if err := json.Unmarshal([]byte(line), &columns); err != nil {
+		return malformed("pandas_categorical holds %q, which is no list of categories", clip(line))
+	}
+	for i, column := range columns {
+		for place, category := range column {
+			text := string(category)
+			if text == strconv.Itoa(place) || text == "false" && place == 0 || text == "true" && place == 1 {
+				continue
+			}
+			return malformed("was trained on a pandas frame whose categorical column %d has the category %s at place %d: the model knows places, a vector has categories. "+
+				"Train it on numbers: df[c] = df[c].cat.codes, then lgb.Dataset(df, categorical_feature=[…]), and have the feature hold the same codes", i+1, clip(text), place)
+		}
+	}
+	return nil
+}
+
 // fields reads key=value lines; the last of a key wins, lines of another form are passed over.
 func fields(s string) map[string]string {
 	out := map[string]string{}
@@ -67,7 +99,7 @@ func (e *ensemble) lightGBMObjective(s string) error {
 	for _, p := range parts[1:] {
 		if v, ok := strings.CutPrefix(p, "sigmoid:"); ok {
 			slope, err := strconv.ParseFloat(v, 64)
-			if err != nil || slope <= 0 {
+			if err != nil || !(slope > 0) || math.IsInf(slope, 0) {
 				return malformed("objective has the sigmoid %q", v)
 			}
 			e.slope = slope

@@ -105,15 +105,13 @@ const zeroBound = float64(float32(1e-35))
 // goesLeft decides a split as the writing library does.
 func (t *tree) goesLeft(n *node, x float64) bool {
 	if n.cats != nil {
-		if math.IsNaN(x) {
-			return t.single && n.defaultLeft
+		// LightGBM cuts towards 0 before it looks whether a category is negative: −0.5 is 0. What is in no set, and NaN,
+		// goes right.
+		if !(x > -1 && x < float64(len(n.cats)*32)) {
+			return false
 		}
-		if x < 0 || x >= float64(len(n.cats)*32) {
-			return t.single // XGBoost sends categories outside the set left, LightGBM right
-		}
-		c := uint32(x)
-		in := n.cats[c/32]>>(c%32)&1 == 1
-		return in != t.single // XGBoost stores the categories that go right
+		c := uint32(math.Abs(x))
+		return n.cats[c/32]>>(c%32)&1 == 1
 	}
 	if math.IsNaN(x) {
 		if n.missing != missingNone {
@@ -205,21 +203,21 @@ func (t *tree) check(features int) error {
 		if !ok {
 			return malformed("leaf %d is not reached", i)
 		}
-		if c := t.leafCover[i]; c < 0 || math.IsNaN(c) || math.IsInf(c, 0) {
-			return malformed("leaf %d has the cover %v", i, c)
+		if c := t.leafCover[i]; !(c >= 0) || math.IsInf(c, 0) || c == 0 && len(t.nodes) > 0 {
+			return malformed("leaf %d has the cover %v (leaf_count, sum_hessian): contributions need the training data that reached it", i, c)
 		}
 		sum += t.leaves[i] * t.leafCover[i]
 		weight += t.leafCover[i]
 	}
 	for i, c := range t.nodeCover {
-		if c < 0 || math.IsNaN(c) || math.IsInf(c, 0) {
-			return malformed("node %d has the cover %v", i, c)
+		if !(c > 0) || math.IsInf(c, 0) {
+			return malformed("node %d has the cover %v (internal_count, sum_hessian): contributions need the training data that reached it", i, c)
 		}
 	}
 	switch {
 	case len(t.nodes) == 0:
 		t.mean = t.leaves[0]
-	case t.nodeCover[0] > 0 && weight > 0:
+	default:
 		t.mean = sum / weight
 	}
 	return nil
@@ -278,7 +276,7 @@ func (e *ensemble) Score(x []float64, _ *Scratch) (Prediction, error) {
 		for i := range e.trees {
 			sum += float32(e.trees[i].predict(x))
 		}
-		raw = float64(sum)
+		return Prediction{Score: e.transformSingle(sum), Raw: float64(sum)}, nil
 	} else {
 		for i := range e.trees {
 			raw += e.trees[i].predict(x)
@@ -287,6 +285,19 @@ func (e *ensemble) Score(x []float64, _ *Scratch) (Prediction, error) {
 	}
 	// LightGBM averages a random forest in the prediction, not in the raw score, and so do we.
 	return Prediction{Score: e.transform(raw * e.average), Raw: raw}, nil
+}
+
+// transformSingle is transform in float32, as XGBoost's functions of common/math.h are. Raising float32 to a power is done
+// by exp32: a correctly rounded exponential differs from that of the C library in one answer of 2,000.
+func (e *ensemble) transformSingle(raw float32) float64 {
+	switch e.link {
+	case sigmoid:
+		return float64(1 / (exp32(min(-raw, 88.7)) + 1)) // XGBoost adds 1e-16 too, which float32 does not see
+	case exponential:
+		return float64(exp32(raw))
+	case signedSquare, crossLambda, identity:
+	}
+	return float64(raw)
 }
 
 func (e *ensemble) transform(raw float64) float64 {

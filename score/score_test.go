@@ -5,6 +5,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -45,11 +47,17 @@ func vector(x []*float64) []float64 {
 }
 
 func relative(got, want float64) float64 {
-	return math.Abs(got-want) / math.Max(1, math.Abs(want))
+	if got == want {
+		return 0
+	}
+	return math.Abs(got-want) / math.Abs(want)
 }
 
 // TestLibraries compares with what the libraries themselves predicted (testdata/make_fixtures.py). LightGBM computes
-// in double: 1e-9. XGBoost adds up in float32: its raw scores are met to 2e-6, its float32 contributions to 2e-5.
+// in double, and is met to 1e-14 of the value. XGBoost computes scores in float32, and they are met bit for bit. Its
+// contributions are float32 too, summed from float32 path weights: ours are in double, and the two differ by up to 1e-6 of
+// the largest of the row here (5e-6 in a model of 100 trees of depth 6, whose own contributions miss its raw score by 8e-6). The residual of additivity is relative to that too; for XGBoost it is what float32 lost in the raw
+// score.
 func TestLibraries(t *testing.T) {
 	t.Parallel()
 	for _, f := range fixtures(t) {
@@ -63,9 +71,9 @@ func TestLibraries(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			scoreBound, phiBound := 1e-9, 1e-9
+			scoreBound, phiBound := 1e-14, 1e-14
 			if f.Format == score.XGBoost {
-				scoreBound, phiBound = 2e-6, 2e-5
+				scoreBound, phiBound = 0, 1e-6
 			}
 			var s score.Scratch
 			var worst, worstPhi, residual float64
@@ -81,17 +89,21 @@ func TestLibraries(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				sum := base
-				for j, v := range phi {
-					sum += v
-					worstPhi = max(worstPhi, relative(v, f.Contributions[i][j]))
+				sum, largest, off := base, 0.0, 0.0
+				for j, want := range f.Contributions[i] {
+					v := base
+					if j < len(phi) {
+						v = phi[j]
+						sum += v
+					}
+					largest, off = max(largest, math.Abs(want)), max(off, math.Abs(v-want))
 				}
-				worstPhi = max(worstPhi, relative(base, f.Contributions[i][len(phi)]))
-				residual = max(residual, relative(sum, p.Raw))
+				worstPhi = max(worstPhi, off/largest)
+				residual = max(residual, math.Abs(sum-p.Raw)/largest)
 			}
-			t.Logf("worst relative error: predictions %.1e, contributions %.1e; additivity %.1e", worst, worstPhi, residual)
+			t.Logf("worst error: predictions %.1e of the value, contributions %.1e of the largest; additivity %.1e", worst, worstPhi, residual)
 			if worst > scoreBound || worstPhi > phiBound || residual > phiBound {
-				t.Errorf("beyond %.0e and %.0e", scoreBound, phiBound)
+				t.Errorf("predictions %.1e, contributions %.1e, additivity %.1e: beyond %.0e and %.0e", worst, worstPhi, residual, scoreBound, phiBound)
 			}
 		})
 	}
@@ -147,6 +159,48 @@ func TestLoad_RefusesWhatIsBroken(t *testing.T) {
 	})
 }
 
+// What would be scored wrongly is refused, with what to do about it.
+func TestLoad_RefusesWhatItCannotScore(t *testing.T) {
+	t.Parallel()
+	read := func(name string) string {
+		data, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	lgb, xgb := read("tiny.lgb.txt"), read("tiny.xgb.json")
+	count := regexp.MustCompile(`leaf_count=\d+`)
+	for _, c := range []struct {
+		name   string
+		format score.Format
+		data   string
+		says   string // "" when it loads
+	}{
+		{"several targets", score.XGBoost, read("refused_targets.xgb.json"), "num_target"},
+		{"several quantiles", score.XGBoost, read("refused_quantiles.xgb.json"), "num_target"},
+		{"several targets, unnamed", score.XGBoost, strings.Replace(read("refused_targets.xgb.json"), `"num_target":"3"`, `"num_target":"1"`, 1), "output 1"},
+		{"leaf vectors", score.XGBoost, read("refused_leaves.xgb.json"), "size_leaf_vector"},
+		{"leaf vectors without NaN", score.XGBoost, strings.Replace(xgb, `"size_leaf_vector":"1"`, `"size_leaf_vector":"3"`, 1), "size_leaf_vector"},
+		{"categories of a frame", score.LightGBM, read("refused_pandas.lgb.txt"), "cat.codes"},
+		{"categories that are their places", score.LightGBM, read("pandas.lgb.txt"), ""},
+		{"truth values", score.LightGBM, strings.Replace(read("pandas.lgb.txt"), "[[0, 1, 2]]", "[[false, true], []]", 1), ""},
+		{"places in another order", score.LightGBM, strings.Replace(read("pandas.lgb.txt"), "[[0, 1, 2]]", "[[0, 2, 1]]", 1), "place 1"},
+		{"no list of categories", score.LightGBM, strings.Replace(read("pandas.lgb.txt"), "[[0, 1, 2]]", "[[0", 1), "no list"},
+		{"sigmoid NaN", score.LightGBM, strings.Replace(lgb, "sigmoid:1", "sigmoid:NaN", 1), "sigmoid"},
+		{"sigmoid Inf", score.LightGBM, strings.Replace(lgb, "sigmoid:1", "sigmoid:Inf", 1), "sigmoid"},
+		{"no cover", score.LightGBM, count.ReplaceAllString(lgb, "leaf_count=0"), "cover"},
+		{"no cover", score.XGBoost, regexp.MustCompile(`"sum_hessian":\[[0-9.E]+`).ReplaceAllString(xgb, `"sum_hessian":[0`), "cover"},
+		{"as it is", score.LightGBM, lgb, ""},
+		{"as it is", score.XGBoost, xgb, ""},
+	} {
+		_, err := score.Load(c.format, []byte(c.data))
+		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s, %s: %v; want %q", c.format, c.name, err, c.says)
+		}
+	}
+}
+
 // use loads and, when it loads, scores: neither may panic.
 func use(data []byte, format score.Format) {
 	m, err := score.Load(format, data)
@@ -199,9 +253,9 @@ default: {score: "0.1", reason: nothing}
 	}
 }
 
-func FuzzLoadLightGBM(f *testing.F) { fuzz(f, score.LightGBM, "*.lgb.txt") }
+func FuzzLoadLightGBM(f *testing.F) { fuzz(f, score.LightGBM, "tiny.lgb.txt") }
 
-func FuzzLoadXGBoost(f *testing.F) { fuzz(f, score.XGBoost, "*.xgb.json") }
+func FuzzLoadXGBoost(f *testing.F) { fuzz(f, score.XGBoost, "tiny.xgb.json") }
 
 func fuzz(f *testing.F, format score.Format, pattern string) {
 	f.Helper()
@@ -209,10 +263,13 @@ func fuzz(f *testing.F, format score.Format, pattern string) {
 	if err != nil || len(paths) == 0 {
 		f.Fatal("no seeds", err)
 	}
-	for _, p := range paths[:1] {
+	for _, p := range paths {
 		data, err := os.ReadFile(p)
 		if err != nil {
 			f.Fatal(err)
+		}
+		if len(data) > 4<<10 { // a seed that is large makes every mutation of it slow
+			f.Fatalf("%s has %d bytes", p, len(data))
 		}
 		f.Add(data)
 	}

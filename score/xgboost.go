@@ -3,6 +3,7 @@ package score
 import (
 	"encoding/json"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -15,6 +16,7 @@ type xgbModel struct {
 			BaseScore string `json:"base_score"`
 			NumClass  string `json:"num_class"`
 			NumFeat   string `json:"num_feature"`
+			NumTarget string `json:"num_target"` // since 1.6
 		} `json:"learner_model_param"`
 		Objective struct {
 			Name string `json:"name"`
@@ -32,9 +34,13 @@ type xgbModel struct {
 
 type xgbTrees struct {
 	Trees []xgbTree `json:"trees"`
+	Info  []int     `json:"tree_info"` // which output a tree adds to
 }
 
 type xgbTree struct {
+	Param struct {
+		LeafVector string `json:"size_leaf_vector"`
+	} `json:"tree_param"`
 	Left        []int32   `json:"left_children"`
 	Right       []int32   `json:"right_children"`
 	Feature     []int32   `json:"split_indices"`
@@ -60,15 +66,27 @@ func (f *flag) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+var leafVector = regexp.MustCompile(`"size_leaf_vector" ?: ?"([2-9]|[1-9][0-9]+)"`)
+
+func severalValues(n string) error {
+	return malformed("has leaves of %q values (size_leaf_vector, multi_output_tree); models with one output are supported: train one model for each", clip(n))
+}
+
 func loadXGBoost(data []byte) (Model, error) {
 	var m xgbModel
 	if err := json.Unmarshal(data, &m); err != nil {
+		if found := leafVector.FindSubmatch(data); found != nil { // XGBoost writes NaN into these, which is no JSON
+			return nil, severalValues(string(found[1]))
+		}
 		return nil, malformed("is not an XGBoost JSON model: %s; save it with save_model(\"model.json\")", err)
 	}
 	l := m.Learner
 	e := &ensemble{slope: 1, average: 1, single: true, objective: l.Objective.Name}
 	if l.Param.NumClass != "0" && l.Param.NumClass != "1" {
 		return nil, malformed("has %q classes; models with one output are supported", clip(l.Param.NumClass))
+	}
+	if l.Param.NumTarget != "" && l.Param.NumTarget != "0" && l.Param.NumTarget != "1" {
+		return nil, malformed("has %q outputs (num_target: several targets, or several quantiles); models with one output are supported: train one model for each", clip(l.Param.NumTarget))
 	}
 	trees := l.Booster.Model
 	if l.Booster.GBTree != nil {
@@ -79,6 +97,11 @@ func loadXGBoost(data []byte) (Model, error) {
 	}
 	if len(trees.Trees) > maxTrees {
 		return nil, malformed("has %d trees; at most %d", len(trees.Trees), maxTrees)
+	}
+	for i, group := range trees.Info {
+		if group != 0 {
+			return nil, malformed("tree %d adds to output %d; models with one output are supported: train one model for each", i, group)
+		}
 	}
 	n, err := strconv.Atoi(l.Param.NumFeat)
 	if err != nil || n < 1 || n > maxFeatures {
@@ -117,7 +140,8 @@ func loadXGBoost(data []byte) (Model, error) {
 	return e, e.finish()
 }
 
-// xgbObjective sets the link and turns base_score, which is in the prediction's unit, into a margin.
+// xgbObjective sets the link and turns base_score, which is in the prediction's unit, into a margin: in float32, step by
+// step as XGBoost does.
 func (e *ensemble) xgbObjective(base float64) error {
 	switch e.objective {
 	case "binary:logistic", "reg:logistic":
@@ -129,10 +153,10 @@ func (e *ensemble) xgbObjective(base float64) error {
 		if base <= 0 {
 			return malformed("base_score %v is not positive", base)
 		}
-		e.link, e.offset = exponential, math.Log(base)
+		e.link, e.offset = exponential, float64(float32(math.Log(float64(float32(base)))))
 	case "reg:squarederror", "reg:linear", "reg:absoluteerror", "reg:squaredlogerror", "reg:pseudohubererror", "reg:quantileerror",
 		"binary:logitraw", "rank:pairwise", "rank:ndcg", "rank:map":
-		e.offset = base
+		e.offset = float64(float32(base))
 	default:
 		return malformed("objective %q is not supported", clip(e.objective))
 	}
@@ -142,6 +166,9 @@ func (e *ensemble) xgbObjective(base float64) error {
 // convert splits XGBoost's one node list into splits and leaves. A node without children is a leaf, whose value is
 // its split condition.
 func (x *xgbTree) convert(weight float64) (tree, error) {
+	if v := x.Param.LeafVector; v != "" && v != "0" && v != "1" {
+		return tree{}, severalValues(v)
+	}
 	n := len(x.Left)
 	if n == 0 || n > 2*maxLeaves || len(x.Right) != n || len(x.Feature) != n || len(x.Condition) != n || len(x.DefaultLeft) != n || len(x.Hessian) != n {
 		return tree{}, malformed("a tree's lists have different lengths or none")

@@ -1,6 +1,6 @@
 """Makes the fixtures of package score with the real libraries.
 
-    python -m venv venv && venv/bin/pip install lightgbm==4.5.0 xgboost==2.1.4 numpy==1.26.4
+    python -m venv venv && venv/bin/pip install lightgbm==4.5.0 xgboost==2.1.4 numpy==1.26.4 pandas==2.2.3
     venv/bin/python score/testdata/make_fixtures.py
 
 Each model is written as its library writes it; expected.json holds inputs (null = missing), predictions, raw scores
@@ -11,6 +11,7 @@ import os
 
 import lightgbm as lgb
 import numpy as np
+import pandas as pd
 import xgboost as xgb
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -45,7 +46,7 @@ def lightgbm(name, params, target=lambda y: y, rounds=20, cat=False, **kw):
     m.save_model(os.path.join(HERE, path))
     probe = x[:PROBE].copy()
     if cat:
-        probe[:5, 0] = [1000, -1, 39, 0.5, np.nan]
+        probe[:7, 0] = [1000, -1, 39, 0.5, np.nan, -0.5, -0.999]
     out.append({"file": path, "format": "lightgbm", "x": rows(probe), "score": m.predict(probe).tolist(),
                 "raw": m.predict(probe, raw_score=True).tolist(), "contributions": m.predict(probe, pred_contrib=True).tolist()})
 
@@ -78,5 +79,24 @@ xgboost("squared", {"objective": "reg:squarederror", "base_score": 0.7})
 xgboost("poisson", {"objective": "count:poisson"}, positive)
 xgboost("dart", {"objective": "binary:logistic", "booster": "dart", "rate_drop": 0.5}, binary)
 xgboost("logitraw", {"objective": "binary:logitraw", "max_depth": 8}, binary, missing=0.4)
+# Seeds of the fuzz tests: as small as the libraries write them.
+x = rng.normal(size=(60, 2)).round(2)
+y = x[:, 0] + x[:, 1] ** 2
+lgb.train({"objective": "binary", "num_leaves": 3, "min_data_in_leaf": 5, "verbosity": -1, "seed": 1, "num_threads": 1},
+          lgb.Dataset(x, binary(y)), 2).save_model(os.path.join(HERE, "tiny.lgb.txt"))
+xgb.train({"max_depth": 2, "seed": 1, "nthread": 1, "objective": "binary:logistic"}, xgb.DMatrix(x, binary(y)), 2).save_model(
+    os.path.join(HERE, "tiny.xgb.json"))
+# Models of several outputs, which are refused.
+y3 = np.stack([y, -y, 2 * y], 1)
+for name, params, target in [("targets", {"num_target": 3}, y3), ("leaves", {"multi_strategy": "multi_output_tree"}, y3),
+                             ("quantiles", {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.5, 0.9]}, y)]:
+    xgb.train({"max_depth": 1, "seed": 1, "nthread": 1, "tree_method": "hist", **params}, xgb.QuantileDMatrix(x, target), 1).save_model(
+        os.path.join(HERE, f"refused_{name}.xgb.json"))
+# A pandas frame with categories, which is refused, and one whose categories are their own places.
+for name, values in [("refused_pandas", list("uvw")), ("pandas", [0, 1, 2])]:
+    frame = pd.DataFrame(x, columns=["a", "b"])
+    frame["c"] = pd.Categorical.from_codes(np.arange(len(x)) % 3, values)
+    lgb.train({"num_leaves": 3, "min_data_in_leaf": 5, "min_data_per_group": 5, "verbosity": -1, "seed": 1, "num_threads": 1}, lgb.Dataset(frame, y), 2).save_model(
+        os.path.join(HERE, f"{name}.lgb.txt"))
 with open(os.path.join(HERE, "expected.json"), "w") as f:
     json.dump(out, f, separators=(",", ":"))
