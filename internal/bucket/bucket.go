@@ -168,8 +168,9 @@ func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte) error
 }
 
 // PutContent stores the bytes of r under prefix + "/" + hex(SHA-256). The digest is known only at the end, so the
-// bytes go to a name of their own first and are copied inside the store; the first name is removed. Storing the same
-// bytes again changes nothing.
+// bytes go to a name of their own first and are copied inside the store; the first name is removed. The copy is made also
+// when the object is there: what stands under its name may have rotted or been changed, and whoever was told that these
+// bytes are kept must get these. Readers of the old copy are not disturbed.
 func (b *Bucket) PutContent(ctx context.Context, prefix string, r io.Reader) (Object, error) {
 	staging := "staging/" + waybill.NewID(waybill.SystemClock()).String()
 	obj, err := b.Put(ctx, staging, r, -1)
@@ -177,14 +178,9 @@ func (b *Bucket) PutContent(ctx context.Context, prefix string, r io.Reader) (Ob
 		return Object{}, err
 	}
 	final := prefix + "/" + hex.EncodeToString(obj.SHA256[:])
-	if _, err := b.client.StatObject(ctx, b.name, final, minio.StatObjectOptions{}); err != nil {
-		if !errors.Is(b.classify("stat object", err), ErrNotFound) {
-			return Object{}, b.classify("stat object", err)
-		}
-		// ComposeObject copies in parts beyond the 5 GiB that a single copy may have.
-		if _, err := b.client.ComposeObject(ctx, minio.CopyDestOptions{Bucket: b.name, Object: final}, minio.CopySrcOptions{Bucket: b.name, Object: staging}); err != nil {
-			return Object{}, b.classify("copy object", err)
-		}
+	// ComposeObject copies in parts beyond the 5 GiB that a single copy may have.
+	if _, err := b.client.ComposeObject(ctx, minio.CopyDestOptions{Bucket: b.name, Object: final}, minio.CopySrcOptions{Bucket: b.name, Object: staging}); err != nil {
+		return Object{}, b.classify("copy object", err)
 	}
 	if err := b.Delete(ctx, staging); err != nil {
 		return Object{}, err

@@ -76,6 +76,24 @@ func TestBucket(t *testing.T) {
 			t.Errorf("%d staging objects left", n)
 		}
 	})
+	t.Run("ContentIsMendedByStoringItAgain", func(t *testing.T) {
+		t.Parallel()
+		for _, rotten := range []string{"hellO", "", "hello and more"} {
+			obj, err := b.PutContent(ctx, "rot", strings.NewReader("hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Put(ctx, obj.Key, strings.NewReader(rotten), int64(len(rotten))); err != nil {
+				t.Fatal(err)
+			}
+			if obj, err = b.PutContent(ctx, "rot", strings.NewReader("hello")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.GetVerified(ctx, obj.Key, obj.SHA256, 100); err != nil {
+				t.Errorf("acknowledged over %q: %v", rotten, err)
+			}
+		}
+	})
 	t.Run("ChangedBytesAreCorrupt", func(t *testing.T) {
 		t.Parallel()
 		obj, err := b.Put(ctx, "changed", strings.NewReader("before"), 6)

@@ -1,6 +1,8 @@
-// Package jobs runs background work on River, a job queue in our Postgres: periodic work is done by one node at a
-// time, and what fails is tried again. It owns the river_* tables. Who calls it: the wire-up registers work before
-// Start. A hub that dies in a job leaves the job to another node.
+// Package jobs runs background work on River, a job queue in our Postgres. Of one work at most one job waits or runs, on
+// whatever node: work never overlaps itself, and runs that come late do not pile up. A periodic run that fails is not
+// tried again, the next one is its retry; one that was asked for has three tries. It owns the river_* tables. Who calls
+// it: the wire-up registers work before Start. The job of a hub that dies is given up a minute after its timeout, and
+// until then nobody does that work.
 package jobs
 
 import (
@@ -15,6 +17,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
+	"github.com/riverqueue/river/rivertype"
 )
 
 // Migrate brings River's tables to the version that this binary knows.
@@ -66,6 +69,10 @@ func (w *worker) Work(ctx context.Context, job *river.Job[args]) error {
 	return work.Run(ctx)
 }
 
+// once keeps a second job of the same work out while one has not ended. Ended ones do not count.
+var once = river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning,
+	rivertype.JobStateRetryable, rivertype.JobStateScheduled}}
+
 // Client runs jobs on this node.
 type Client struct{ river *river.Client[pgx.Tx] }
 
@@ -88,8 +95,7 @@ func New(pool *pgxpool.Pool, works []Work, c Config) (*Client, error) {
 		}
 		w.works[work.Name] = work
 		periodic = append(periodic, river.NewPeriodicJob(river.PeriodicInterval(work.Every), func() (river.JobArgs, *river.InsertOpts) {
-			// Unique: a run that takes longer than its period is not joined by a second one.
-			return args{Work: work.Name}, &river.InsertOpts{UniqueOpts: river.UniqueOpts{ByArgs: true, ByPeriod: work.Every}}
+			return args{Work: work.Name}, &river.InsertOpts{MaxAttempts: 1, UniqueOpts: once}
 		}, &river.PeriodicJobOpts{ID: work.Name}))
 	}
 	workers := river.NewWorkers()
@@ -97,16 +103,16 @@ func New(pool *pgxpool.Pool, works []Work, c Config) (*Client, error) {
 		return nil, fmt.Errorf("register worker: %w", err)
 	}
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{Logger: c.Logger, Workers: workers, PeriodicJobs: periodic,
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: c.MaxWorkers}}, JobTimeout: c.Timeout})
+		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: c.MaxWorkers}}, JobTimeout: c.Timeout, RescueStuckJobsAfter: c.Timeout + time.Minute})
 	if err != nil {
 		return nil, fmt.Errorf("open job client: %w", err)
 	}
 	return &Client{client}, nil
 }
 
-// RunNow enqueues one run of a registered work, by whichever node takes it first.
+// RunNow enqueues one run of a registered work, by whichever node takes it first. It does nothing when one waits or runs.
 func (c *Client) RunNow(ctx context.Context, name string) error {
-	if _, err := c.river.Insert(ctx, args{Work: name}, nil); err != nil {
+	if _, err := c.river.Insert(ctx, args{Work: name}, &river.InsertOpts{MaxAttempts: 3, UniqueOpts: once}); err != nil {
 		return fmt.Errorf("insert job %s: %w", name, err)
 	}
 	return nil

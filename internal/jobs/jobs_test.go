@@ -11,7 +11,7 @@ import (
 	"waybill/internal/pgtest"
 )
 
-// Two nodes share one queue: work runs, and what fails is tried again.
+// Two nodes share one queue: work runs, and what was asked for and fails is tried again.
 func TestClient(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -61,5 +61,62 @@ func TestNew_RefusesWorkWithoutAName(t *testing.T) {
 	t.Parallel()
 	if _, err := jobs.New(pgtest.DB(t), []jobs.Work{{Every: time.Hour}}, jobs.Config{}); err == nil {
 		t.Fatal("accepted")
+	}
+}
+
+// A run that takes longer than its period is not joined by a second one, whoever asks for it; one that fails is not tried
+// again before its next period; and both leave at most one job that has not ended.
+func TestPeriodicWork_NeverOverlaps(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	pool := pgtest.DB(t)
+	var running, most, slow, failing atomic.Int64
+	works := []jobs.Work{
+		{Name: "slow", Every: time.Second, Run: func(ctx context.Context) error {
+			slow.Add(1)
+			if n := running.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			defer running.Add(-1)
+			select {
+			case <-time.After(3500 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			return nil
+		}},
+		{Name: "failing", Every: time.Second, Run: func(context.Context) error {
+			failing.Add(1)
+			return errors.New("always fails")
+		}},
+	}
+	var clients []*jobs.Client
+	for range 2 {
+		c, err := jobs.New(pool, works, jobs.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+	}
+	for end := time.Now().Add(40 * time.Second); (slow.Load() < 3 || failing.Load() < 3) && time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		if err := clients[0].RunNow(ctx, "slow"); err != nil {
+			t.Error(err)
+		}
+	}
+	var waiting, attempts int
+	err := pool.QueryRow(ctx, `SELECT (SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM river_job WHERE state NOT IN ('completed', 'discarded', 'cancelled') GROUP BY args) AS w),
+		(SELECT coalesce(max(attempt), 0) FROM river_job WHERE args->>'work' = 'failing')`).Scan(&waiting, &attempts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range clients {
+		if err := c.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	if most.Load() != 1 || slow.Load() < 2 || failing.Load() < 2 || waiting > 1 || attempts != 1 {
+		t.Errorf("at most %d ran at once in %d runs; %d failing runs with up to %d attempts; up to %d jobs not ended", most.Load(), slow.Load(), failing.Load(), attempts, waiting)
 	}
 }
