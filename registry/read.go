@@ -62,6 +62,14 @@ ORDER BY a.seq`
 SELECT a.model, a.alias, a.version FROM registry.aliases a
 WHERE a.tenant = $1 AND a.model = ANY($2::text[]) ORDER BY a.model, a.alias`
 
+	selectRevokedTwins pg.SQL = `
+SELECT wanted.model, wanted.version, v.version, a.reason
+FROM unnest($2::text[], $3::int[], $4::text[]) AS wanted(model, version, digest)
+JOIN registry.versions v ON v.tenant = $1 AND v.model = wanted.model AND v.digest = wanted.digest AND v.state = 'revoked' AND v.version <> wanted.version
+JOIN registry.approvals a ON a.tenant = $1 AND a.model = v.model AND a.version = v.version AND a.kind = 'revoke'
+WHERE wanted.digest <> ''
+ORDER BY a.seq`
+
 	selectModels pg.SQL = `
 SELECT name, created_at, created_by, last_version FROM registry.models
 WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3`
@@ -163,16 +171,16 @@ func filesOf(ctx context.Context, q pg.Querier, v Version) ([]Artifact, error) {
 	return files, nil
 }
 
-// complete adds verdicts, aliases and what is needed to a list of versions of one tenant, with two queries in all.
+// complete adds verdicts, aliases, what is needed and whether the same bytes were revoked to a list of versions of one tenant, with three queries in all.
 func complete(ctx context.Context, q pg.Querier, tenant waybill.Tenant, list []Version) error {
 	if len(list) == 0 {
 		return nil
 	}
 	index := make(map[waybill.VersionRef]int, len(list))
-	models, numbers := make([]string, len(list)), make([]int32, len(list))
+	models, numbers, digests := make([]string, len(list)), make([]int32, len(list)), make([]string, len(list))
 	for i, v := range list {
 		index[v.Ref()] = i
-		models[i], numbers[i] = v.Model, int32(v.Version)
+		models[i], numbers[i], digests[i] = v.Model, int32(v.Version), v.Digest
 	}
 	rows, err := q.Query(ctx, string(selectApprovals), tenant, models, numbers)
 	if err != nil {
@@ -203,6 +211,20 @@ func complete(ctx context.Context, q pg.Querier, tenant waybill.Tenant, list []V
 	})
 	if err != nil {
 		return fmt.Errorf("read aliases: %w", err)
+	}
+	rows, err = q.Query(ctx, string(selectRevokedTwins), tenant, models, numbers, digests)
+	if err != nil {
+		return fmt.Errorf("read revoked twins: %w", err)
+	}
+	var twin int
+	var reason string
+	_, err = pgx.ForEachRow(rows, []any{&ref.Name, &ref.Version, &twin, &reason}, func() error {
+		v := &list[index[ref]]
+		v.revokedAs, v.RevokedAs = twin, fmt.Sprintf("v%d: %s", twin, reason)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read revoked twins: %w", err)
 	}
 	for i := range list {
 		if n := len(list[i].Approvals); n > 0 {

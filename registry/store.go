@@ -24,6 +24,11 @@ type Config struct {
 	Clock waybill.Clock
 	// Logger takes what no caller is told. Defaults to discarding.
 	Logger *slog.Logger
+	// Check says whether the entrypoint's bytes are a model of the format; its errors are Invalid. The registry does not
+	// know how models are read. Defaults to taking any bytes.
+	Check func(f Format, data []byte) error
+	// MaxEntrypointBytes bounds what is given to Check. Defaults to 256 MiB.
+	MaxEntrypointBytes int64
 	// MaxArtifactBytes bounds one file. Defaults to 5 GiB.
 	MaxArtifactBytes int64
 }
@@ -36,6 +41,9 @@ type Store struct {
 	clock   waybill.Clock
 	logger  *slog.Logger
 	maxFile int64
+
+	check    func(Format, []byte) error // may be nil
+	maxEntry int64
 }
 
 // Open returns a Store over a migrated database.
@@ -43,12 +51,15 @@ func Open(_ context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*S
 	if pool == nil || b == nil {
 		return nil, errors.New("open registry: a pool and a bucket are needed")
 	}
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, maxFile: c.MaxArtifactBytes}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, maxFile: c.MaxArtifactBytes, check: c.Check, maxEntry: c.MaxEntrypointBytes}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
+	}
+	if s.maxEntry == 0 {
+		s.maxEntry = 256 << 20
 	}
 	if s.maxFile == 0 {
 		s.maxFile = 5 << 30

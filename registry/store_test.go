@@ -325,7 +325,7 @@ func TestVerdicts(t *testing.T) {
 		}
 	}
 
-	again := f.approved("late-risk")
+	again := f.approved("early-risk") // not with the bytes that were revoked
 	if v, err = f.Expire(ctx, robot, again.Ref(), "a year is over"); err != nil || v.State != registry.Expired {
 		t.Fatalf("expire: %s, %v", v.State, err)
 	}
@@ -736,4 +736,92 @@ func BenchmarkCreateVersion(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "versions/s")
+}
+
+// A version whose bytes are no model of its format is never frozen, and the words say what is wrong with them.
+func TestSubmit_LooksAtTheBytes(t *testing.T) {
+	t.Parallel()
+	pool, objects := pgtest.DB(t), pgtest.TestBucket(t)
+	s, err := registry.Open(t.Context(), pool, objects, registry.Config{MaxEntrypointBytes: 100, Check: func(f registry.Format, data []byte) error {
+		if f != registry.LightGBM || string(data) != "tree" {
+			return waybill.InvalidField("model", "does not begin as a model")
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		bytes string
+		code  waybill.Code
+	}{{"garbage", waybill.Invalid}, {strings.Repeat("x", 101), waybill.TooLarge}, {"tree", ""}} {
+		v, err := s.CreateVersion(t.Context(), alice, newVersion("late-risk"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.UploadArtifact(t.Context(), alice, v.Ref(), v.Entrypoint, strings.NewReader(c.bytes)); err != nil {
+			t.Fatal(err)
+		}
+		done, err := s.Submit(t.Context(), alice, v.Ref())
+		if waybill.CodeOf(err) != c.code || c.code == waybill.Invalid && !strings.Contains(err.Error(), "does not begin as a model") {
+			t.Errorf("%.10s: %v, want %q", c.bytes, err, c.code)
+		}
+		if after, err := s.Get(t.Context(), "acme", v.Ref()); err != nil || (after.State == registry.Draft) != (c.code != "") {
+			t.Errorf("%.10s: %s (%s), %v", c.bytes, after.State, done.State, err)
+		}
+	}
+}
+
+// Bytes that were revoked and come again under another number are flagged wherever the version is shown, and may be
+// approved only by somebody who says that they know.
+func TestApprove_BytesThatWereRevoked(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	submitted := func(model, bytes string) registry.Version {
+		v, err := f.CreateVersion(t.Context(), alice, newVersion(model))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.UploadArtifact(t.Context(), alice, v.Ref(), v.Entrypoint, strings.NewReader(bytes)); err != nil {
+			t.Fatal(err)
+		}
+		if v, err = f.Submit(t.Context(), alice, v.Ref()); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	first := submitted("late-risk", "bytes")
+	if _, err := f.Approve(t.Context(), bob, first.Ref(), first.Digest, "fine"); err != nil {
+		t.Fatal(err)
+	}
+	if early := submitted("late-risk", "bytes"); early.RevokedAs != "" {
+		t.Errorf("flagged before: %q", early.RevokedAs)
+	}
+	if _, err := f.Revoke(t.Context(), bob, first.Ref(), "leaks the label"); err != nil {
+		t.Fatal(err)
+	}
+	again, fresh, elsewhere := submitted("late-risk", "bytes"), submitted("late-risk", "others"), submitted("early-risk", "bytes")
+	if again.RevokedAs != "v1: leaks the label" || fresh.RevokedAs != "" || elsewhere.RevokedAs != "" {
+		t.Errorf("%q, %q, %q", again.RevokedAs, fresh.RevokedAs, elsewhere.RevokedAs)
+	}
+	list, _, err := f.ListVersions(t.Context(), "acme", registry.Filter{Model: "late-risk"}, registry.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range list { // 1 is the revoked one itself, 2 and 3 have its bytes
+		if (v.RevokedAs != "") != (v.Version == 2 || v.Version == 3) {
+			t.Errorf("v%d: %q", v.Version, v.RevokedAs)
+		}
+	}
+	for _, reason := range []string{"fine", "was revoked", "v1 was good", "revoked as v11"} {
+		if _, err := f.Approve(t.Context(), bob, again.Ref(), again.Digest, reason); waybill.CodeOf(err) != waybill.Invalid || !strings.Contains(err.Error(), "leaks the label") {
+			t.Errorf("%s: %v", reason, err)
+		}
+	}
+	if v, err := f.Approve(t.Context(), bob, again.Ref(), again.Digest, "Revoked as v1 by mistake: it was the other model"); err != nil || v.State != registry.Approved || v.RevokedAs == "" {
+		t.Errorf("%s, %v", v.State, err)
+	}
+	if _, err := f.Approve(t.Context(), bob, fresh.Ref(), fresh.Digest, "fine"); err != nil {
+		t.Error(err)
+	}
 }

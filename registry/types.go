@@ -82,8 +82,10 @@ type Version struct {
 	Approvals      []Approval // verdicts, oldest first
 	Aliases        []string   // sorted
 	Needs          string     // in words, what it lacks before it may serve; "" when approved
+	RevokedAs      string     // "v1: reason" when another version of the model with the same root digest was revoked
 
-	seq int64
+	seq       int64
+	revokedAs int // the number in RevokedAs
 }
 
 // Ref returns "model@v3" as a reference.

@@ -2,9 +2,11 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 
@@ -28,7 +30,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 
 // Submit freezes a draft: it computes the root digest over the manifest, and from then on no byte of the version
 // changes. The submitter becomes an author. Errors: NotFound, Conflict when it is no draft or the entrypoint was not
-// uploaded.
+// uploaded, Invalid when the entrypoint is nothing that can be scored.
 func (s *Store) Submit(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef) (Version, error) {
 	if err := checkActor(actor); err != nil {
 		return Version{}, err
@@ -53,6 +55,9 @@ func (s *Store) Submit(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 		}
 		if !slices.ContainsFunc(files, func(f Artifact) bool { return f.Path == draft.Entrypoint }) {
 			return waybill.Errorf(waybill.Conflict, "%s names %s as its entrypoint, but that file was not uploaded; upload it, then submit", ref, draft.Entrypoint)
+		}
+		if err := s.checkEntrypoint(ctx, draft, files); err != nil {
+			return err
 		}
 		digest, err := RootDigest(draft.Format, draft.Entrypoint, files)
 		if err != nil {
@@ -163,6 +168,11 @@ func (s *Store) judge(ctx context.Context, actor waybill.Actor, ref waybill.Vers
 		if err != nil {
 			return about(ref, err)
 		}
+		if event == EventApprove {
+			if err := admitsRevoked(ctx, tx, before, reason); err != nil {
+				return err
+			}
+		}
 		id := waybill.NewID(now)
 		_, err = tx.Exec(ctx, string(insertApproval), id, before.Tenant, before.Model, before.Version, event, actor.ID, reason,
 			before.Digest, before.FeatureService.Name, before.FeatureService.Version, before.TrainingSet, now)
@@ -192,6 +202,57 @@ func (s *Store) judge(ctx context.Context, actor waybill.Actor, ref waybill.Vers
 		return Version{}, plain(err)
 	}
 	return v, nil
+}
+
+// admitsRevoked refuses the approval of bytes that were revoked under another number unless its reason says so: whoever
+// reads the consent later sees that it was known.
+func admitsRevoked(ctx context.Context, tx pgx.Tx, v Version, reason string) error {
+	list := []Version{v}
+	if err := complete(ctx, tx, v.Tenant, list); err != nil {
+		return err
+	}
+	twin := list[0].revokedAs
+	if twin == 0 || strings.Contains(strings.ToLower(reason), "revoked") && mentions(reason, twin) {
+		return nil
+	}
+	return waybill.InvalidField("reason", fmt.Sprintf("must say that these bytes were revoked as v%d, e.g. \"revoked as v%d, and right now because …\": %s has the root digest of %s@v%d, which was revoked (%s)",
+		twin, twin, v.Ref(), v.Model, twin, clip(list[0].RevokedAs)))
+}
+
+// mentions reports whether "v12" stands in text as a word.
+func mentions(text string, version int) bool {
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	return slices.Contains(words, fmt.Sprintf("v%d", version))
+}
+
+// checkEntrypoint has the bytes of a version looked at before they are frozen.
+func (s *Store) checkEntrypoint(ctx context.Context, v Version, files []Artifact) error {
+	if s.check == nil {
+		return nil
+	}
+	i := slices.IndexFunc(files, func(f Artifact) bool { return f.Path == v.Entrypoint })
+	if files[i].Size > s.maxEntry {
+		return waybill.Errorf(waybill.TooLarge, "%s of %s has %d bytes; at most %d can be loaded", v.Entrypoint, v.Ref(), files[i].Size, s.maxEntry)
+	}
+	data, err := s.readAll(ctx, v, files[i])
+	if err != nil {
+		return err
+	}
+	if err := s.check(v.Format, data); err != nil {
+		var own *waybill.Error
+		if !errors.As(err, &own) {
+			return fmt.Errorf("check entrypoint: %w", err)
+		}
+		words := []string{}
+		if own.Message != "" {
+			words = append(words, own.Message)
+		}
+		for _, violation := range own.Violations {
+			words = append(words, violation.Remedy)
+		}
+		return waybill.InvalidField("entrypoint", fmt.Sprintf("%s is no %s model that can be scored: it %s; upload another file, then submit", v.Entrypoint, v.Format, strings.Join(words, "; ")))
+	}
+	return nil
 }
 
 // about puts the version in front of what Next says.

@@ -27,6 +27,7 @@ import (
 	"waybill/internal/pg"
 	"waybill/lineage"
 	"waybill/registry"
+	"waybill/score"
 	"waybill/web"
 )
 
@@ -70,6 +71,16 @@ func (r reference) TrainingSetOf(ctx context.Context, tenant waybill.Tenant, mod
 	return v.TrainingSet, err
 }
 
+// checkModel lets in what the hub could score.
+func checkModel(f registry.Format, data []byte) error {
+	if f == registry.Rules {
+		_, err := score.LoadRules(data)
+		return err
+	}
+	_, err := score.Load(score.Format(f), data)
+	return err
+}
+
 // openHub opens every part. The schema must be this binary's. Nothing is served before run.
 func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	h := &hub{logger: c.Logger}
@@ -94,7 +105,7 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger}); err != nil {
 		return nil, err
 	}
-	if h.models, err = registry.Open(ctx, h.pool, objects, registry.Config{Logger: c.Logger}); err != nil {
+	if h.models, err = registry.Open(ctx, h.pool, objects, registry.Config{Logger: c.Logger, Check: checkModel, MaxEntrypointBytes: score.MaxModelBytes}); err != nil {
 		return nil, err
 	}
 	if h.graph, err = lineage.Open(ctx, h.pool, lineage.Config{}); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -30,6 +31,7 @@ import (
 	"waybill/internal/pgtest"
 	"waybill/lineage"
 	"waybill/registry"
+	"waybill/score"
 )
 
 func check[T any](t *testing.T) func(T, error) T {
@@ -94,7 +96,7 @@ func setup(t *testing.T) *hub {
 	}
 	objects := pgtest.TestBucket(t)
 	features := check[*featurestore.Store](t)(featurestore.Open(ctx, pool, objects, featurestore.Config{}))
-	models := check[*registry.Store](t)(registry.Open(ctx, pool, objects, registry.Config{}))
+	models := check[*registry.Store](t)(registry.Open(ctx, pool, objects, registry.Config{Check: checkModel}))
 	signer, verifier, err := audit.GenerateKey("test.example/log/1")
 	if err != nil {
 		t.Fatal(err)
@@ -163,6 +165,57 @@ func setup(t *testing.T) *hub {
 		return &other
 	}
 	return h
+}
+
+// checkModel is what cmd/waybill gives the registry.
+func checkModel(f registry.Format, data []byte) error {
+	if f == registry.Rules {
+		_, err := score.LoadRules(data)
+		return err
+	}
+	_, err := score.Load(score.Format(f), data)
+	return err
+}
+
+// A version of a service or a training set that the tenant does not have is refused when it is made, and one whose file
+// is nothing that can be scored when it is submitted. The same bytes under another number carry that they were revoked.
+func TestModel_NothingThatDoesNotExistIsApproved(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	for _, actor := range []waybill.Actor{h.ann, {ID: "eve", Tenant: "other", Kind: waybill.Person}} {
+		check[int64](t)(h.access.BindRole(context.Background(), actor, actor.ID, "data-scientist"))
+	}
+	body := func(service, set string) string {
+		return fmt.Sprintf(`{"format":"lightgbm","entrypoint":"model","automation":"advisory","feature_service":%q,"training_set":%q}`, service, set)
+	}
+	for _, c := range []struct{ token, service, set, field string }{
+		{h.token, "ghost@v1", "", "feature_service"}, {h.token, "route-risk@v9", "", "feature_service"}, {h.otherToken, "route-risk@v1", "", "feature_service"},
+		{h.token, "route-risk@v1", strings.Repeat("ab", 32), "training_set"}, {h.token, "", "sha256:" + strings.Repeat("ab", 32), "training_set"},
+		{h.token, "", "no digest", "training_set"},
+	} {
+		code, a := h.call(t, "POST", "/v1/models/ghostly/versions", c.token, body(c.service, c.set))
+		if code != 400 || !strings.Contains(fmt.Sprint(a), c.field) {
+			t.Errorf("%+v: %d %v", c, code, a)
+		}
+	}
+	if _, err := h.models.Get(context.Background(), "acme", waybill.VersionRef{Name: "ghostly"}); waybill.CodeOf(err) != waybill.NotFound {
+		t.Errorf("a version was made: %v", err)
+	}
+	if code, a := h.call(t, "POST", "/v1/models/ghostly/versions", h.token, body("route-risk@v1", "")); code != 200 {
+		t.Fatalf("%d %v", code, a)
+	}
+	ghost := waybill.VersionRef{Name: "ghostly", Version: 1}
+	check[registry.Artifact](t)(h.models.UploadArtifact(context.Background(), h.ann, ghost, "model", strings.NewReader("garbage")))
+	if code, a := h.call(t, "POST", "/v1/models/ghostly@v1:submit", h.token, "{}"); code != 400 || !strings.Contains(fmt.Sprint(a), "LightGBM") {
+		t.Errorf("garbage: %d %v", code, a)
+	}
+	again := waybill.VersionRef{Name: "late-risk", Version: 2}
+	check[registry.Version](t)(h.models.Revoke(context.Background(), h.bob, waybill.VersionRef{Name: "late-risk", Version: 1}, "leaks the label"))
+	check[registry.Version](t)(h.models.CreateVersion(context.Background(), h.ann, registry.NewVersion{Model: "late-risk", Format: registry.LightGBM, Entrypoint: "model", Automation: registry.Advisory}))
+	check[registry.Artifact](t)(h.models.UploadArtifact(context.Background(), h.ann, again, "model", bytes.NewReader(testdata(t, "late-risk"))))
+	if code, a := h.call(t, "POST", "/v1/models/late-risk@v2:submit", h.token, "{}"); code != 200 || a["version"].(map[string]any)["revoked_as"] != "v1: leaks the label" {
+		t.Errorf("%d %v", code, a)
+	}
 }
 
 func (h *hub) call(t *testing.T, method, path, token, body string) (int, map[string]any) {

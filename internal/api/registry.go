@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"google.golang.org/grpc"
 
 	"waybill"
+	"waybill/featurestore"
 	registryv1 "waybill/proto/waybill/registry/v1"
 	"waybill/registry"
 )
@@ -18,7 +20,8 @@ const chunk = 256 << 10
 // models serves RegistryService.
 type models struct {
 	registryv1.UnimplementedRegistryServiceServer
-	store *registry.Store
+	store    *registry.Store
+	features *featurestore.Store
 }
 
 // CreateModelVersion makes a draft.
@@ -33,6 +36,9 @@ func (s *models) CreateModelVersion(ctx context.Context, req *registryv1.CreateM
 		}
 		n.FeatureService = ref
 	}
+	if err := s.exist(ctx, n); err != nil {
+		return nil, err
+	}
 	v, err := s.store.CreateVersion(ctx, callerOf(ctx).actor, n)
 	if err != nil {
 		return nil, err
@@ -40,10 +46,36 @@ func (s *models) CreateModelVersion(ctx context.Context, req *registryv1.CreateM
 	return &registryv1.CreateModelVersionResponse{Version: versionOut(v)}, nil
 }
 
+// exist refuses a version of a feature service or a training set that the tenant does not have. References that are
+// malformed are left to the registry, which names them with everything else that is wrong.
+func (s *models) exist(ctx context.Context, n registry.NewVersion) error {
+	tenant := callerOf(ctx).actor.Tenant
+	var bad []waybill.Violation
+	if n.FeatureService.Name != "" && n.FeatureService.Version > 0 {
+		_, err := s.features.ServiceInfo(ctx, tenant, n.FeatureService)
+		switch {
+		case waybill.CodeOf(err) == waybill.NotFound:
+			bad = append(bad, waybill.Violation{Field: "feature_service", Remedy: "names " + n.FeatureService.String() + ", which does not exist; publish it, or name the version the model was trained on"})
+		case err != nil:
+			return err
+		}
+	}
+	if set := strings.TrimPrefix(n.TrainingSet, "sha256:"); set != "" {
+		_, err := s.features.TrainingSet(ctx, tenant, set)
+		switch {
+		case waybill.CodeOf(err) == waybill.NotFound:
+			bad = append(bad, waybill.Violation{Field: "training_set", Remedy: "names a training set that does not exist; create it, or give the digest of the one the model was trained on"})
+		case err != nil && waybill.CodeOf(err) != waybill.Invalid:
+			return err
+		}
+	}
+	return waybill.InvalidFields(bad)
+}
+
 func versionOut(v registry.Version) *registryv1.ModelVersion {
 	out := &registryv1.ModelVersion{Model: v.Model, Version: int32(v.Version), State: string(v.State), Digest: v.Digest, Format: string(v.Format),
 		Entrypoint: v.Entrypoint, TrainingSet: v.TrainingSet, Metrics: v.Metrics, Description: v.Description, IntendedUse: v.IntendedUse,
-		Automation: string(v.Automation), Tags: v.Tags, Author: v.Author, CreatedAt: stamp(v.CreatedAt), Aliases: v.Aliases, Needs: v.Needs}
+		Automation: string(v.Automation), Tags: v.Tags, Author: v.Author, CreatedAt: stamp(v.CreatedAt), Aliases: v.Aliases, Needs: v.Needs, RevokedAs: v.RevokedAs}
 	if v.FeatureService.Name != "" {
 		out.FeatureService = v.FeatureService.String()
 	}

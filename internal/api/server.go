@@ -105,7 +105,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		driftv1.RegisterDriftServiceServer(r, &drifts{store: c.Drift})
 		featurestorev1.RegisterFeatureStoreServiceServer(r, &features{store: c.Features})
 		lineagev1.RegisterLineageServiceServer(r, &graphs{graph: c.Lineage, log: c.Log})
-		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models})
+		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models, features: c.Features})
 	}
 	gateway := runtime.NewServeMux(
 		runtime.WithErrorHandler(writeProblem),

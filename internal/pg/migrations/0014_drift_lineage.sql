@@ -6,3 +6,6 @@ DELETE FROM drift.reference;
 DELETE FROM drift.profile;
 
 ALTER TABLE drift.verdict ADD COLUMN missing bigint NOT NULL DEFAULT 0; -- values, of what counts and sums are about
+
+-- Registry: which versions of a model with these bytes were revoked.
+CREATE INDEX versions_revoked ON registry.versions (tenant, model, digest) WHERE state = 'revoked';

@@ -1463,6 +1463,8 @@ export interface components {
             aliases?: string[];
             /** in words: what is missing before it may serve; empty when approved */
             needs?: string;
+            /** "v1: reason" when another version of this model with the same root digest was revoked */
+            revoked_as?: string;
         };
         /** @description Monitor is a watch with a limit. */
         Monitor: {

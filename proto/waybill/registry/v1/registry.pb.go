@@ -191,7 +191,8 @@ type ModelVersion struct {
 	Files          []*File                `protobuf:"bytes,16,rep,name=files,proto3" json:"files,omitempty"`
 	Approvals      []*Approval            `protobuf:"bytes,17,rep,name=approvals,proto3" json:"approvals,omitempty"`
 	Aliases        []string               `protobuf:"bytes,18,rep,name=aliases,proto3" json:"aliases,omitempty"`
-	Needs          string                 `protobuf:"bytes,19,opt,name=needs,proto3" json:"needs,omitempty"` // in words: what is missing before it may serve; empty when approved
+	Needs          string                 `protobuf:"bytes,19,opt,name=needs,proto3" json:"needs,omitempty"`                          // in words: what is missing before it may serve; empty when approved
+	RevokedAs      string                 `protobuf:"bytes,20,opt,name=revoked_as,json=revokedAs,proto3" json:"revoked_as,omitempty"` // "v1: reason" when another version of this model with the same root digest was revoked
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -355,6 +356,13 @@ func (x *ModelVersion) GetAliases() []string {
 func (x *ModelVersion) GetNeeds() string {
 	if x != nil {
 		return x.Needs
+	}
+	return ""
+}
+
+func (x *ModelVersion) GetRevokedAs() string {
+	if x != nil {
+		return x.RevokedAs
 	}
 	return ""
 }
@@ -1627,7 +1635,7 @@ const file_waybill_registry_v1_registry_proto_rawDesc = "" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\tR\x06digest\x12*\n" +
-	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc6\x06\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xe5\x06\n" +
 	"\fModelVersion\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\x12\x14\n" +
@@ -1653,7 +1661,9 @@ const file_waybill_registry_v1_registry_proto_rawDesc = "" +
 	"\x05files\x18\x10 \x03(\v2\x19.waybill.registry.v1.FileR\x05files\x12;\n" +
 	"\tapprovals\x18\x11 \x03(\v2\x1d.waybill.registry.v1.ApprovalR\tapprovals\x12\x18\n" +
 	"\aaliases\x18\x12 \x03(\tR\aaliases\x12\x14\n" +
-	"\x05needs\x18\x13 \x01(\tR\x05needs\x1a:\n" +
+	"\x05needs\x18\x13 \x01(\tR\x05needs\x12\x1d\n" +
+	"\n" +
+	"revoked_as\x18\x14 \x01(\tR\trevokedAs\x1a:\n" +
 	"\fMetricsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a7\n" +
