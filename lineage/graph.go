@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,9 +49,11 @@ const (
 
 // Options of a walk.
 type Options struct {
-	Depth int       // most hops from the start; 0 is no bound
-	Limit int       // most nodes, the start included; 0 is DefaultLimit, at most MaxLimit
-	AsOf  time.Time // the graph as it was then; the zero time is now
+	// NoCommits leaves commits out, and what was reached through them alone.
+	NoCommits bool
+	Depth     int       // most hops from the start; 0 is no bound
+	Limit     int       // most nodes, the start included; 0 is DefaultLimit, at most MaxLimit
+	AsOf      time.Time // the graph as it was then; the zero time is now
 }
 
 // Placed is a node of an answer.
@@ -67,31 +72,55 @@ type Subgraph struct {
 	Truncated bool
 }
 
-// The walks recurse over node names only: with the depth in the row, UNION could not see that a node was met before
-// and a dense graph would be walked once per path. Postgres emits the rows of a recursive query level by level and
-// stops at the LIMIT, so that a prefix is the nearest part.
+// The walks recurse over node names only (and whether the walk ends there): with the depth in the row, UNION could not see
+// that a node was met before and a dense graph would be walked once per path. Postgres emits the rows of a recursive query
+// level by level and stops at the LIMIT, so that a prefix is the nearest part.
+//
+// A log grows under its view, and what was made of the view before did not read what came later. Therefore a walk that
+// enters a view from a commit, or stands on a view it did not start from, does not go through: what a commit reached is told
+// by the edges of training sets, each from the last commit it read. $5 leaves commits out altogether.
 const (
 	walkUp pg.SQL = `
 WITH RECURSIVE reached(node) AS (
     SELECT $2::text
     UNION
-    SELECT e.src FROM reached r JOIN lineage.edges e ON e.tenant = $1 AND e.dst = r.node
-    WHERE $3::timestamptz IS NULL OR e.valid_from <= $3
+    SELECT n.node FROM reached r CROSS JOIN LATERAL (
+        SELECT e.src AS node FROM lineage.edges e
+        WHERE e.tenant = $1 AND e.dst = r.node AND ($3::timestamptz IS NULL OR e.valid_from <= $3)
+            AND NOT (e.src LIKE 'commit:%' AND ($5 OR r.node LIKE 'view:%' AND r.node <> $2))
+        UNION ALL
+        SELECT c.src FROM lineage.edges b JOIN lineage.edges c ON c.tenant = $1 AND c.dst = 'view:' || lineage.commit_view(b.src)
+        WHERE NOT $5 AND r.node LIKE 'trainingset:%' AND b.tenant = $1 AND b.dst = r.node AND b.src LIKE 'commit:%'
+            AND c.src LIKE 'commit:%' AND lineage.commit_seq(c.src) < lineage.commit_seq(b.src)
+            AND ($3::timestamptz IS NULL OR b.valid_from <= $3 AND c.valid_from <= $3)
+    ) n
 )
 SELECT node FROM reached LIMIT $4`
 
 	walkDown pg.SQL = `
-WITH RECURSIVE reached(node) AS (
-    SELECT $2::text
+WITH RECURSIVE reached(node, ends) AS (
+    SELECT $2::text, false
     UNION
-    SELECT e.dst FROM reached r JOIN lineage.edges e ON e.tenant = $1 AND e.src = r.node
-    WHERE $3::timestamptz IS NULL OR e.valid_from <= $3
+    SELECT n.node, n.ends FROM reached r CROSS JOIN LATERAL (
+        SELECT e.dst AS node, e.dst LIKE 'view:%' AND e.src LIKE 'commit:%' AS ends FROM lineage.edges e
+        WHERE e.tenant = $1 AND e.src = r.node AND ($3::timestamptz IS NULL OR e.valid_from <= $3) AND NOT ($5 AND e.dst LIKE 'commit:%')
+        UNION ALL
+        SELECT b.dst, false FROM lineage.edges b
+        WHERE r.node LIKE 'commit:%' AND b.tenant = $1 AND b.src LIKE 'commit:%' AND b.dst LIKE 'trainingset:%'
+            AND lineage.commit_view(b.src) = lineage.commit_view(r.node) AND lineage.commit_seq(b.src) > lineage.commit_seq(r.node)
+            AND ($3::timestamptz IS NULL OR b.valid_from <= $3)
+    ) n
+    WHERE NOT r.ends
 )
 SELECT node FROM reached LIMIT $4`
 
+	// The edges between the nodes, and the last commits of their training sets, which need not be among them.
 	edgesAmong pg.SQL = `
 SELECT src, dst, kind FROM lineage.edges
 WHERE tenant = $1 AND src = ANY($2::text[]) AND dst = ANY($2::text[]) AND ($3::timestamptz IS NULL OR valid_from <= $3)
+UNION
+SELECT src, dst, kind FROM lineage.edges
+WHERE tenant = $1 AND dst = ANY($2::text[]) AND dst LIKE 'trainingset:%' AND src LIKE 'commit:%' AND ($3::timestamptz IS NULL OR valid_from <= $3)
 LIMIT $4`
 
 	nodeExists pg.SQL = `
@@ -151,13 +180,14 @@ func (g *Graph) walk(ctx context.Context, tenant waybill.Tenant, start Node, o O
 		if !found {
 			return waybill.Errorf(waybill.NotFound, "nothing is known of %s", start)
 		}
-		rows, err := tx.Query(ctx, string(query), tenant, start, nullable(o.AsOf), o.Limit+1)
+		rows, err := tx.Query(ctx, string(query), tenant, start, nullable(o.AsOf), 2*(o.Limit+1), o.NoCommits) // a node can come twice, once as an end
 		if err != nil {
 			return fmt.Errorf("walk lineage: %w", err)
 		}
 		if nodes, err = pgx.CollectRows(rows, pgx.RowTo[Node]); err != nil {
 			return fmt.Errorf("walk lineage: %w", err)
 		}
+		nodes = firsts(nodes, o.Limit+1)
 		rows, err = tx.Query(ctx, string(edgesAmong), tenant, nodes, nullable(o.AsOf), g.maxEdges+1)
 		if err != nil {
 			return fmt.Errorf("read lineage edges: %w", err)
@@ -182,9 +212,73 @@ func (g *Graph) walk(ctx context.Context, tenant waybill.Tenant, start Node, o O
 	if truncated {
 		edges = edges[:g.maxEdges]
 	}
-	sub := place(start, edges, o, along)
+	sub := place(start, withCommits(nodes, edges), o, along)
 	sub.Truncated = sub.Truncated || truncated
 	return sub, nil
+}
+
+// firsts returns the first n distinct nodes.
+func firsts(nodes []Node, n int) []Node {
+	seen := make(map[Node]bool, len(nodes))
+	out := nodes[:0]
+	for _, node := range nodes {
+		if len(out) < n && !seen[node] {
+			seen[node] = true
+			out = append(out, node)
+		}
+	}
+	return out
+}
+
+// commit takes the name of a commit apart.
+func (n Node) commit() (view string, seq int64, ok bool) {
+	if n.Kind() != "commit" {
+		return "", 0, false
+	}
+	view, text, _ := strings.Cut(n.Name(), "/")
+	seq, err := strconv.ParseInt(text, 10, 64)
+	return view, seq, err == nil
+}
+
+// withCommits returns the edges between the nodes, with those that the last commit of a training set stands for: from every
+// commit before it.
+func withCommits(nodes []Node, edges []Edge) []Edge {
+	type commit struct {
+		node Node
+		seq  int64
+	}
+	byView, known := map[string][]commit{}, make(map[Node]bool, len(nodes))
+	for _, n := range nodes {
+		known[n] = true
+		if view, seq, ok := n.commit(); ok {
+			byView[view] = append(byView[view], commit{n, seq})
+		}
+	}
+	out := make([]Edge, 0, len(edges))
+	for _, e := range edges {
+		if known[e.From] && known[e.To] {
+			out = append(out, e)
+		}
+		view, last, ok := e.From.commit()
+		if !ok || e.To.Kind() != "trainingset" {
+			continue
+		}
+		for _, c := range byView[view] {
+			if c.seq < last {
+				out = append(out, Edge{From: c.node, To: e.To, Kind: e.Kind})
+			}
+		}
+	}
+	slices.SortFunc(out, compareEdges)
+	return slices.Compact(out)
+}
+
+// ends reports whether a walk that takes the edge along from → to goes no further there; see walkDown.
+func ends(from, to Node) bool { return from.Kind() == "commit" && to.Kind() == "view" }
+
+// bars reports whether a walk may not take the edge at all; see walkUp.
+func bars(start, from, to Node) bool {
+	return from.Kind() == "view" && from != start && to.Kind() == "commit"
 }
 
 // place computes depths and cuts the answer to the options. Nodes of one level are taken in order of their names, so
@@ -192,30 +286,37 @@ func (g *Graph) walk(ctx context.Context, tenant waybill.Tenant, start Node, o O
 func place(start Node, edges []Edge, o Options, along func(Edge) (from, to Node)) Subgraph {
 	next := make(map[Node][]Node, len(edges))
 	for _, e := range edges {
-		from, to := along(e)
-		next[from] = append(next[from], to)
+		if from, to := along(e); !bars(start, from, to) {
+			next[from] = append(next[from], to)
+		}
 	}
 	sub := Subgraph{Nodes: []Placed{{Node: start}}}
-	kept := map[Node]bool{start: true}
+	kept := map[Node]bool{start: true} // in the answer
+	open := map[Node]bool{start: true} // the walk has gone on from it
 	level := []Node{start}
 	for depth := 1; len(level) > 0 && (o.Depth == 0 || depth <= o.Depth); depth++ {
-		var reached []Node
+		through := map[Node]bool{} // the nodes of the next level, and whether the walk goes on from them
 		for _, n := range level {
-			reached = append(reached, next[n]...)
+			for _, to := range next[n] {
+				if !open[to] {
+					through[to] = through[to] || !ends(n, to)
+				}
+			}
 		}
-		slices.Sort(reached)
 		level = level[:0]
-		for _, n := range slices.Compact(reached) {
-			if kept[n] {
-				continue
+		for _, n := range slices.Sorted(maps.Keys(through)) {
+			if !kept[n] {
+				if len(sub.Nodes) == o.Limit {
+					sub.Truncated = true
+					break
+				}
+				kept[n] = true
+				sub.Nodes = append(sub.Nodes, Placed{Node: n, Depth: depth})
 			}
-			if len(sub.Nodes) == o.Limit {
-				sub.Truncated = true
-				break
+			if through[n] {
+				open[n] = true
+				level = append(level, n)
 			}
-			kept[n] = true
-			level = append(level, n)
-			sub.Nodes = append(sub.Nodes, Placed{Node: n, Depth: depth})
 		}
 		if sub.Truncated {
 			break

@@ -395,3 +395,131 @@ func BenchmarkUpstream(b *testing.B) {
 		}
 	}
 }
+
+// TestCommits_ReachWhatReadThem draws logs that grow while training sets read them up to their end, and asks of every commit
+// and every set, now and then: a commit reached exactly the sets that read its view later, what was made of those, and no
+// more; a set came from exactly the commits up to its bound.
+func TestCommits_ReachWhatReadThem(t *testing.T) {
+	t.Parallel()
+	g, pool := setup(t, lineage.Config{})
+	round := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		round++
+		tenant := waybill.Tenant(fmt.Sprintf("c%d", round))
+		type set struct {
+			node  lineage.Node
+			bound map[int]int // view → last commit
+			at    time.Time
+		}
+		ends := map[int]int{}
+		var sets []set
+		commitAt := map[lineage.Node]time.Time{}
+		view := func(v int) lineage.Node { return lineage.Node(fmt.Sprintf("view:load%d@v1", v)) }
+		commit := func(v, seq int) lineage.Node { return lineage.Node(fmt.Sprintf("commit:load%d@v1/%d", v, seq)) }
+		record(rt, pool, tenant, epoch, edge("actor:ann", view(0)), edge("actor:ann", view(1)), edge(view(0), "service:risk@v1"), edge(view(1), "service:risk@v1"))
+		now := epoch
+		for i, steps := 0, rapid.IntRange(1, 25).Draw(rt, "steps"); i < steps; i++ {
+			now = now.Add(time.Hour)
+			if v := rapid.IntRange(-1, 1).Draw(rt, "view"); v >= 0 {
+				ends[v]++
+				commitAt[commit(v, ends[v])] = now
+				record(rt, pool, tenant, now, edge("actor:bob", commit(v, ends[v])), edge(commit(v, ends[v]), view(v)))
+				continue
+			}
+			s := set{node: lineage.TrainingSetNode(fmt.Sprintf("%064x", i)), bound: map[int]int{}, at: now}
+			edges := []lineage.Edge{edge("service:risk@v1", s.node), edge(s.node, lineage.Node(fmt.Sprintf("model:risk@v%d", i+1)))}
+			for v := range rapid.IntRange(1, 2).Draw(rt, "views") {
+				edges = append(edges, edge(view(v), s.node))
+				if s.bound[v] = ends[v]; ends[v] > 0 {
+					edges = append(edges, edge(commit(v, ends[v]), s.node))
+				}
+			}
+			record(rt, pool, tenant, now, edges...)
+			sets = append(sets, s)
+		}
+		asOf := epoch.Add(time.Duration(rapid.IntRange(0, 25).Draw(rt, "hours")) * time.Hour)
+		for v, end := range ends {
+			for seq := 1; seq <= end; seq++ {
+				if commitAt[commit(v, seq)].After(asOf) {
+					continue
+				}
+				got, err := g.Downstream(context.Background(), tenant, commit(v, seq), lineage.Options{AsOf: asOf})
+				if err != nil {
+					rt.Fatalf("downstream: %v", err)
+				}
+				want := map[lineage.Node]int{commit(v, seq): 0, view(v): 1}
+				for i, s := range sets {
+					if s.bound[v] >= seq && !s.at.After(asOf) {
+						want[s.node], want[oneOf(got, s.node, i)] = 1, 2
+					}
+				}
+				if d := cmp.Diff(want, depths(got)); d != "" {
+					rt.Fatalf("downstream of %s (-want +got):\n%s", commit(v, seq), d)
+				}
+			}
+		}
+		for _, s := range sets {
+			for _, none := range []bool{false, true} {
+				got, err := g.Upstream(context.Background(), tenant, s.node, lineage.Options{NoCommits: none})
+				if err != nil {
+					rt.Fatalf("upstream: %v", err)
+				}
+				var commits, want []lineage.Node
+				for _, p := range got.Nodes {
+					if p.Node.Kind() == "commit" {
+						commits = append(commits, p.Node)
+						if !slices.Contains(got.Edges, edge(p.Node, s.node)) {
+							rt.Fatalf("no edge tells how %s came to %s", p.Node, s.node)
+						}
+					}
+				}
+				for v, bound := range s.bound {
+					for seq := 1; seq <= bound && !none; seq++ {
+						want = append(want, commit(v, seq))
+					}
+				}
+				if d := cmp.Diff(want, commits, cmpopts.EquateEmpty(), cmpopts.SortSlices(func(a, b lineage.Node) bool { return a < b })); d != "" {
+					rt.Fatalf("commits of %s (-want +got):\n%s", s.node, d)
+				}
+			}
+		}
+	})
+}
+
+// oneOf returns the node that was made of a set, by the edges of an answer; the i-th set is told apart by that.
+func oneOf(s lineage.Subgraph, set lineage.Node, i int) lineage.Node {
+	for _, e := range s.Edges {
+		if e.From == set {
+			return e.To
+		}
+	}
+	return lineage.Node(fmt.Sprintf("missing model of set %d", i))
+}
+
+// A view that is asked about itself still shows its log, and what is reached past a commit's view by another way stays.
+func TestCommits_OtherWays(t *testing.T) {
+	t.Parallel()
+	g, pool := setup(t, lineage.Config{})
+	set := lineage.TrainingSetNode(strings.Repeat("ab", 32))
+	record(t, pool, "acme", epoch, edge("actor:ann", "view:load@v1"), edge("commit:load@v1/1", "view:load@v1"), edge("commit:load@v1/2", "view:load@v1"),
+		edge("actor:ann", "commit:load@v1/9"), edge("commit:load@v1/9", "view:load@v1"), edge("view:load@v1", set), edge("commit:load@v1/2", set))
+	for _, c := range []struct {
+		ask   func(context.Context, waybill.Tenant, lineage.Node, lineage.Options) (lineage.Subgraph, error)
+		start lineage.Node
+		want  map[lineage.Node]int
+	}{
+		{g.Upstream, "view:load@v1", map[lineage.Node]int{"view:load@v1": 0, "actor:ann": 1, "commit:load@v1/1": 1, "commit:load@v1/2": 1, "commit:load@v1/9": 1}},
+		{g.Downstream, "view:load@v1", map[lineage.Node]int{"view:load@v1": 0, set: 1}},
+		{g.Downstream, "actor:ann", map[lineage.Node]int{"actor:ann": 0, "commit:load@v1/9": 1, "view:load@v1": 1, set: 2}},
+		{g.Downstream, "commit:load@v1/9", map[lineage.Node]int{"commit:load@v1/9": 0, "view:load@v1": 1}},
+		{g.Upstream, set, map[lineage.Node]int{set: 0, "view:load@v1": 1, "commit:load@v1/1": 1, "commit:load@v1/2": 1, "actor:ann": 2}},
+	} {
+		got, err := c.ask(t.Context(), "acme", c.start, lineage.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(c.want, depths(got)); d != "" {
+			t.Errorf("from %s (-want +got):\n%s", c.start, d)
+		}
+	}
+}

@@ -9,3 +9,12 @@ ALTER TABLE drift.verdict ADD COLUMN missing bigint NOT NULL DEFAULT 0; -- value
 
 -- Registry: which versions of a model with these bytes were revoked.
 CREATE INDEX versions_revoked ON registry.versions (tenant, model, digest) WHERE state = 'revoked';
+
+-- Lineage: "commit:view@v1/12" → "trainingset:…" says that the set read that view's log up to and including commit 12. These
+-- find the sets that a commit reached. What stands behind the colon was checked when the edge was recorded.
+CREATE FUNCTION lineage.commit_view(node text) RETURNS text LANGUAGE sql IMMUTABLE AS
+    $$ SELECT CASE WHEN node LIKE 'commit:%' THEN split_part(substr(node, 8), '/', 1) END $$;
+CREATE FUNCTION lineage.commit_seq(node text) RETURNS bigint LANGUAGE sql IMMUTABLE AS
+    $$ SELECT CASE WHEN node LIKE 'commit:%' THEN split_part(node, '/', 2)::bigint END $$;
+CREATE INDEX edges_read_up_to ON lineage.edges (tenant, lineage.commit_view(src), lineage.commit_seq(src))
+    WHERE src LIKE 'commit:%' AND dst LIKE 'trainingset:%';
