@@ -130,11 +130,19 @@ INSERT INTO drift.verdict (tenant, run, feature, monitor, model, version, traini
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
 	insertIncident pg.SQL = `
 INSERT INTO drift.incident (id, tenant, monitor, endpoint, model, version, features, affected, title, state, opened_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open', $10)
-ON CONFLICT (tenant, monitor, model, version) WHERE state = 'open' DO NOTHING`
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'open', $10)`
+	lockCause   pg.SQL = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
+	selectCause pg.SQL = `
+SELECT id, monitor, features FROM drift.incident
+WHERE tenant = $1 AND endpoint = $2 AND model = $3 AND version = $4 AND state = 'open' ORDER BY opened_at, id FOR UPDATE`
+	selectSettled pg.SQL = `
+SELECT f, max(resolved_at) FROM drift.incident, unnest(features) AS f
+WHERE tenant = $1 AND endpoint = $2 AND model = $3 AND version = $4 AND state = 'resolved' AND resolved_at >= $5 GROUP BY f`
 	mergeIncident pg.SQL = `
-UPDATE drift.incident SET features = (SELECT array_agg(DISTINCT f ORDER BY f) FROM unnest(features || $5::text[]) AS f)
-WHERE tenant = $1 AND monitor = $2 AND model = $3 AND version = $4 AND state = 'open' RETURNING id`
+UPDATE drift.incident SET features = (SELECT array_agg(DISTINCT f ORDER BY f) FROM unnest(features || $3::text[]) AS f) WHERE tenant = $1 AND id = $2`
+	sweepVerdicts pg.SQL = `
+DELETE FROM drift.verdict WHERE (tenant, run, feature) IN
+    (SELECT tenant, run, feature FROM drift.verdict WHERE at < $1 AND (state <> 'drift' OR at < $2) ORDER BY at LIMIT 10000)`
 	selectIncidents pg.SQL = `
 SELECT id, monitor, endpoint, model, version, features, affected, title, state, opened_at, resolved_at, resolved_by, reason FROM drift.incident
 WHERE tenant = $1 AND ($2 = '' OR state = $2) AND (opened_at, id) < ($3, $4) ORDER BY opened_at DESC, id DESC LIMIT $5`
@@ -160,9 +168,14 @@ func (s *Store) Report(ctx context.Context, tenant waybill.Tenant, endpoint stri
 	if err != nil {
 		return r, fmt.Errorf("select model: %w", err)
 	}
-	rows, err := s.pool.Query(ctx, string(selectProfile), tenant, endpoint, r.From, r.To, r.Model.Name, r.Model.Version)
+	return r, r.fill(ctx, s.pool, tenant)
+}
+
+// fill reads and compares what the report's endpoint and model saw in its window; without anything it has no features.
+func (r *Report) fill(ctx context.Context, q pg.Querier, tenant waybill.Tenant) error {
+	rows, err := q.Query(ctx, string(selectProfile), tenant, r.Endpoint, r.From, r.To, r.Model.Name, r.Model.Version)
 	if err != nil {
-		return r, fmt.Errorf("select profile: %w", err)
+		return fmt.Errorf("select profile: %w", err)
 	}
 	seen := map[string]*counted{}
 	var name string
@@ -184,15 +197,18 @@ func (s *Store) Report(ctx context.Context, tenant waybill.Tenant, endpoint stri
 		return nil
 	})
 	if err != nil {
-		return r, fmt.Errorf("read profile: %w", err)
+		return fmt.Errorf("read profile: %w", err)
+	}
+	if len(seen) == 0 {
+		return nil
 	}
 	var raw []byte
-	if err := s.pool.QueryRow(ctx, string(selectReference), tenant, r.Digest).Scan(&raw); err != nil {
-		return r, fmt.Errorf("select reference: %w", err)
+	if err := q.QueryRow(ctx, string(selectReference), tenant, r.Digest).Scan(&raw); err != nil {
+		return fmt.Errorf("select reference: %w", err)
 	}
 	var features []feature
 	if err := json.Unmarshal(raw, &features); err != nil {
-		return r, waybill.Wrap(waybill.Corrupt, err, "the reference cannot be read")
+		return waybill.Wrap(waybill.Corrupt, err, "the reference cannot be read")
 	}
 	for _, f := range features {
 		if c := seen[f.Name]; c != nil {
@@ -209,7 +225,7 @@ func (s *Store) Report(ctx context.Context, tenant waybill.Tenant, endpoint stri
 		}
 		return 0
 	})
-	return r, nil
+	return nil
 }
 
 // errUnread marks the report of an endpoint whose decisions are not counted because of their reference.
@@ -310,8 +326,9 @@ func (s *Store) Monitors(ctx context.Context, tenant waybill.Tenant, p Page) ([]
 }
 
 // RunMonitor evaluates a monitor over the window that ends now. Verdicts are kept with what they were computed from. When
-// a feature drifts, an incident is opened, or the open one of the same monitor and model gains the feature; its id is
-// returned. What was observed a moment ago may not be counted yet: see Flush.
+// a feature drifts, an incident is opened, or the open one of the same endpoint, model and feature (whichever monitor opened
+// it), else of the same monitor, has it already or gains it; its id is returned. What was resolved is opened again only by
+// what was seen in later hours. Every other feature that drifts is in the verdicts alone. What was observed a moment ago may not be counted yet: see Flush.
 func (s *Store) RunMonitor(ctx context.Context, tenant waybill.Tenant, name string) ([]Verdict, string, error) {
 	rows, err := s.pool.Query(ctx, string(selectMonitor), tenant, name)
 	if err != nil {
@@ -353,9 +370,11 @@ func (s *Store) RunMonitor(ctx context.Context, tenant waybill.Tenant, name stri
 	if len(verdicts) == 0 {
 		return []Verdict{{Feature: m.Feature, State: NoReference, Limit: m.Limit}}, "", nil
 	}
-	affected, err := s.affected(ctx, tenant, report.Model)
-	if err != nil {
-		return nil, "", err
+	var affected []string
+	if len(drifted) > 0 {
+		if affected, err = s.affected(ctx, tenant, report.Model); err != nil {
+			return nil, "", err
+		}
 	}
 	id := ""
 	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -396,48 +415,145 @@ func (m Monitor) judge(f FeatureReport) Verdict {
 	return v
 }
 
-// open makes an incident or adds to the open one.
+// open makes an incident of what drifted, or adds to the open one of the same cause. It returns "" when all that drifted was
+// resolved and nothing newer drifts.
 func (s *Store) open(ctx context.Context, tx pgx.Tx, tenant waybill.Tenant, m Monitor, r Report, drifted, affected []string, now time.Time) (string, error) {
+	// Two monitors of one cause wait for each other here; whoever resolves waits at the rows.
+	if _, err := tx.Exec(ctx, string(lockCause), strings.Join([]string{"drift", string(tenant), m.Endpoint, r.Model.String()}, "/")); err != nil {
+		return "", fmt.Errorf("lock cause: %w", err)
+	}
+	rows, err := tx.Query(ctx, string(selectCause), tenant, m.Endpoint, r.Model.Name, r.Model.Version)
+	if err != nil {
+		return "", fmt.Errorf("select open incidents: %w", err)
+	}
+	type incident struct {
+		ID       waybill.ID
+		Monitor  string
+		Features []string
+	}
+	there, err := pgx.CollectRows(rows, pgx.RowToStructByPos[incident])
+	if err != nil {
+		return "", fmt.Errorf("read open incidents: %w", err)
+	}
+	known := map[string]bool{}
+	var home *incident
+	for i, o := range there {
+		for _, f := range o.Features {
+			known[f] = true
+			if home == nil && slices.Contains(drifted, f) {
+				home = &there[i]
+			}
+		}
+	}
+	drifted = slices.DeleteFunc(slices.Clone(drifted), func(f string) bool { return known[f] })
+	if drifted, err = m.unsettled(ctx, tx, tenant, r, drifted); err != nil {
+		return "", err
+	}
+	if len(drifted) == 0 {
+		if home == nil {
+			return "", nil
+		}
+		return home.ID.String(), nil
+	}
+	if i := slices.IndexFunc(there, func(o incident) bool { return o.Monitor == m.Name }); home == nil && i >= 0 {
+		home = &there[i]
+	}
+	if home != nil {
+		if _, err := tx.Exec(ctx, string(mergeIncident), tenant, home.ID, drifted); err != nil {
+			return "", fmt.Errorf("merge incident: %w", err)
+		}
+		return home.ID.String(), nil
+	}
 	id := waybill.NewID(now)
-	title := fmt.Sprintf("%s at %s is not what %s was trained on (%s above %g)", strings.Join(drifted, ", "), m.Endpoint, r.Model, m.Statistic, m.Limit)
+	title := fmt.Sprintf("%s at %s is not what %s was trained on (%s above %g, or another share missing)", strings.Join(drifted, ", "), m.Endpoint, r.Model, m.Statistic, m.Limit)
 	if len(title) > 300 {
 		title = title[:300]
 	}
-	tag, err := tx.Exec(ctx, string(insertIncident), id, tenant, m.Name, m.Endpoint, r.Model.Name, r.Model.Version, drifted, affected, strings.ToValidUTF8(title, ""), now)
-	if err != nil {
+	if _, err := tx.Exec(ctx, string(insertIncident), id, tenant, m.Name, m.Endpoint, r.Model.Name, r.Model.Version, drifted, affected, strings.ToValidUTF8(title, ""), now); err != nil {
 		return "", fmt.Errorf("insert incident: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
-		if err := tx.QueryRow(ctx, string(mergeIncident), tenant, m.Name, r.Model.Name, r.Model.Version, drifted).Scan(&id); err != nil {
-			return "", fmt.Errorf("merge incident: %w", err)
+	node := lineage.IncidentNode(id)
+	edges := []lineage.Edge{{From: lineage.ModelNode(r.Model), To: node, Kind: lineage.Raised}}
+	for _, a := range affected {
+		if strings.HasPrefix(a, "endpoint:"+m.Endpoint+"@") {
+			edges = append(edges, lineage.Edge{From: lineage.Node(a), To: node, Kind: lineage.Raised})
 		}
-		return id.String(), nil
+	}
+	if err := lineage.Record(ctx, tx, tenant, now, edges...); err != nil {
+		return "", err
 	}
 	return id.String(), audit.Enqueue(ctx, tx, audit.Event{Type: "incident", Tenant: tenant, Actor: "monitor", At: now, Subject: string(lineage.ModelNode(r.Model)),
 		Detail: map[string]any{"op": "open", "incident": id.String(), "monitor": m.Name, "endpoint": m.Endpoint, "features": drifted}})
 }
 
-// affected lists what a model was made from and what was made from it.
+// unsettled leaves out what was resolved within the report's window, unless the hours after that drift by themselves.
+func (m Monitor) unsettled(ctx context.Context, tx pgx.Tx, tenant waybill.Tenant, r Report, drifted []string) ([]string, error) {
+	if len(drifted) == 0 {
+		return nil, nil
+	}
+	rows, err := tx.Query(ctx, string(selectSettled), tenant, m.Endpoint, r.Model.Name, r.Model.Version, r.From)
+	if err != nil {
+		return nil, fmt.Errorf("select resolved incidents: %w", err)
+	}
+	settled := map[string]time.Time{}
+	var feature string
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&feature, &at}, func() error {
+		settled[feature] = at.UTC().Truncate(time.Hour).Add(time.Hour)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read resolved incidents: %w", err)
+	}
+	later := map[time.Time]*Report{}
+	var out []string
+	for _, f := range drifted {
+		from, found := settled[f]
+		if !found {
+			out = append(out, f)
+			continue
+		}
+		l := later[from]
+		if l == nil {
+			l = &Report{Endpoint: r.Endpoint, Model: r.Model, From: from, To: r.To}
+			if err := l.fill(ctx, tx, tenant); err != nil {
+				return nil, err
+			}
+			later[from] = l
+		}
+		if slices.ContainsFunc(l.Features, func(g FeatureReport) bool { return g.Feature == f && m.judge(g).State == Drift }) {
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// affected lists what was made from a model, the endpoints that it answers at above all, and then what it was made from.
+// Commits are left out: there are too many, and the training set says which.
 func (s *Store) affected(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) ([]string, error) {
 	out := []string{}
-	for _, walk := range []func(context.Context, waybill.Tenant, lineage.Node, lineage.Options) (lineage.Subgraph, error){s.graph.Upstream, s.graph.Downstream} {
-		g, err := walk(ctx, tenant, lineage.ModelNode(model), lineage.Options{Limit: maxAffected})
+	for _, walk := range []func(context.Context, waybill.Tenant, lineage.Node, lineage.Options) (lineage.Subgraph, error){s.graph.Downstream, s.graph.Upstream} {
+		g, err := walk(ctx, tenant, lineage.ModelNode(model), lineage.Options{Limit: lineage.MaxLimit, NoCommits: true})
 		if waybill.CodeOf(err) == waybill.NotFound {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		for _, n := range g.Nodes {
-			if len(out) < maxAffected && !slices.Contains(out, string(n.Node)) {
-				out = append(out, string(n.Node))
+		for _, endpoints := range []bool{true, false} {
+			for _, n := range g.Nodes {
+				kind := n.Node.Kind()
+				if (kind == "endpoint") == endpoints && kind != "incident" && len(out) < maxAffected && !slices.Contains(out, string(n.Node)) {
+					out = append(out, string(n.Node))
+				}
 			}
 		}
 	}
 	return out, nil
 }
 
-// RunAll evaluates every monitor of every tenant. One that fails does not keep the others from running.
+// RunAll evaluates every monitor of every tenant, and sweeps old verdicts. A monitor that fails, or takes longer than a
+// minute, is logged: it is no failure of the others, and is tried again with them.
 func (s *Store) RunAll(ctx context.Context) error {
 	rows, err := s.pool.Query(ctx, string(selectAllMonitors))
 	if err != nil {
@@ -451,13 +567,33 @@ func (s *Store) RunAll(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read monitors: %w", err)
 	}
-	var errs []error
 	for _, k := range all {
-		if _, _, err := s.RunMonitor(ctx, k.Tenant, k.Name); err != nil {
-			errs = append(errs, fmt.Errorf("run monitor %s: %w", k.Name, err))
+		one, cancel := context.WithTimeout(ctx, time.Minute)
+		_, _, err := s.RunMonitor(one, k.Tenant, k.Name)
+		cancel()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			s.logger.WarnContext(ctx, "monitor not evaluated", "tenant", k.Tenant, "monitor", k.Name, "error", err)
 		}
 	}
-	return errors.Join(errs...)
+	return s.sweep(ctx)
+}
+
+// sweep removes verdicts beyond their age, at most 100,000 at once.
+func (s *Store) sweep(ctx context.Context) error {
+	now := s.clock()
+	for range 10 {
+		tag, err := s.pool.Exec(ctx, string(sweepVerdicts), now.Add(-s.keep), now.Add(-s.drift))
+		if err != nil {
+			return fmt.Errorf("sweep verdicts: %w", err)
+		}
+		if tag.RowsAffected() < 10_000 {
+			break
+		}
+	}
+	return nil
 }
 
 func scanIncident(r pgx.CollectableRow) (i Incident, err error) {
@@ -524,6 +660,9 @@ func (s *Store) ResolveIncident(ctx context.Context, actor waybill.Actor, id way
 		}
 		if err != nil {
 			return fmt.Errorf("read incident: %w", err)
+		}
+		if err := lineage.Record(ctx, tx, actor.Tenant, now, lineage.Edge{From: lineage.ActorNode(actor), To: lineage.IncidentNode(id), Kind: lineage.Wrote}); err != nil {
+			return err
 		}
 		return audit.Enqueue(ctx, tx, audit.Event{Type: "incident", Tenant: actor.Tenant, Actor: actor.ID, At: now, Subject: string(lineage.ModelNode(i.Model)),
 			Detail: map[string]any{"op": "resolve", "incident": id.String(), "reason": reason}})

@@ -33,6 +33,8 @@ type Config struct {
 	Logger     *slog.Logger
 	Queue      int           // observations that may wait to be counted; defaults to 8,192
 	FlushEvery time.Duration // defaults to 5 s
+	// KeepVerdicts is how long a verdict is kept, and KeepDrift how long one of drift. They default to 7 and 90 days.
+	KeepVerdicts, KeepDrift time.Duration
 }
 
 // Store counts what endpoints see and compares it with what models were trained on.
@@ -43,6 +45,8 @@ type Store struct {
 	clock  waybill.Clock
 	logger *slog.Logger
 	every  time.Duration
+	keep   time.Duration // verdicts
+	drift  time.Duration // verdicts of drift
 
 	queue   chan *observation
 	spare   sync.Pool // of *observation
@@ -144,7 +148,13 @@ func Open(_ context.Context, pool *pgxpool.Pool, graph *lineage.Graph, source So
 	if c.FlushEvery == 0 {
 		c.FlushEvery = 5 * time.Second
 	}
-	s := &Store{pool: pool, graph: graph, source: source, clock: c.Clock, logger: c.Logger, every: c.FlushEvery, queue: make(chan *observation, c.Queue),
+	if c.KeepVerdicts == 0 {
+		c.KeepVerdicts = 7 * 24 * time.Hour
+	}
+	if c.KeepDrift == 0 {
+		c.KeepDrift = 90 * 24 * time.Hour
+	}
+	s := &Store{pool: pool, graph: graph, source: source, clock: c.Clock, logger: c.Logger, every: c.FlushEvery, keep: c.KeepVerdicts, drift: c.KeepDrift, queue: make(chan *observation, c.Queue),
 		flushes: make(chan chan error), references: map[modelKey]*reference{}, counts: map[profileKey]*hourly{}}
 	s.spare.New = func() any { return &observation{} }
 	return s, nil

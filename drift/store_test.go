@@ -12,10 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"waybill"
 	"waybill/drift"
+	"waybill/internal/pg"
 	"waybill/internal/pgtest"
 	"waybill/lineage"
 )
@@ -48,6 +50,7 @@ func (s training) TrainingColumns(context.Context, waybill.Tenant, string) (name
 type bundle struct {
 	pool  *pgxpool.Pool
 	store *drift.Store
+	graph *lineage.Graph
 	now   time.Time
 	rng   *rand.Rand
 	stop  func()
@@ -70,6 +73,7 @@ func setupWith(t testing.TB, columns map[string][]float64) *bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.graph = graph
 	tx, err := b.pool.Begin(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -174,21 +178,21 @@ func TestMonitor_FromQuietToIncident(t *testing.T) {
 		}
 	}
 	_, first := b.run(t, "psi")
-	_, again := b.run(t, "psi")
-	if first != again {
-		t.Errorf("two incidents of one cause: %s, %s", first, again)
+	for _, stat := range []string{"psi", "kl", "js", "ks", "wasserstein"} {
+		if _, again := b.run(t, stat); first != again {
+			t.Errorf("two incidents of one cause: %s, %s by %s", first, again, stat)
+		}
 	}
-	list, next, err := b.store.Incidents(ctx, "acme", "open", drift.Page{Size: 3})
-	if err != nil || len(list) != 3 || next == "" {
+	list, next, err := b.store.Incidents(ctx, "acme", "open", drift.Page{Size: 1})
+	if err != nil || len(list) != 1 || next != "" || list[0].ID.String() != first {
 		t.Fatalf("%d %q %v", len(list), next, err)
-	}
-	rest, next, err := b.store.Incidents(ctx, "acme", "open", drift.Page{Size: 3, Token: next})
-	if err != nil || len(rest) != 2 || next != "" {
-		t.Fatalf("%d %q %v", len(rest), next, err)
 	}
 	id, err := waybill.ParseID("id", first)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if g, err := b.graph.Upstream(ctx, "acme", lineage.IncidentNode(id), lineage.Options{Depth: 1}); err != nil || fmt.Sprint(g.Edges) != fmt.Sprintf("[{endpoint:route@v1 incident:%s raised} {model:late-risk@v1 endpoint:route@v1 serves} {model:late-risk@v1 incident:%s raised}]", first, first) {
+		t.Errorf("%v, %v", g.Edges, err)
 	}
 	i, err := b.store.ResolveIncident(ctx, ann, id, "the sensor was moved")
 	if err != nil || i.State != "resolved" || fmt.Sprint(i.Features) != "[queue]" || !slices.Contains(i.Affected, "endpoint:route@v1") || !slices.Contains(i.Affected, "view:load@v1") {
@@ -196,6 +200,34 @@ func TestMonitor_FromQuietToIncident(t *testing.T) {
 	}
 	if _, err := b.store.ResolveIncident(ctx, ann, id, "again"); waybill.CodeOf(err) != waybill.NotFound {
 		t.Errorf("resolved twice: %v", err)
+	}
+	if ok, err := b.graph.Exists(ctx, "acme", "actor:ann", time.Time{}); err != nil || !ok {
+		t.Errorf("who resolved is not in the graph: %v", err)
+	}
+	// A minute later, without a new decision, it is still resolved; so it is while the hour goes on.
+	b.now = b.now.Add(time.Minute)
+	for _, stat := range []string{"psi", "ks"} {
+		if vs, id := b.run(t, stat); vs["queue"].State != drift.Drift || id != "" {
+			t.Errorf("resolved, %s: %+v %q", stat, vs["queue"], id)
+		}
+	}
+	// An hour on: too few to say, then enough. What is new is another incident.
+	b.now = b.now.Add(time.Hour)
+	b.observe(t, model, 100, 1.5)
+	if _, id := b.run(t, "psi"); id != "" {
+		t.Errorf("100 decisions of the next hour open %s", id)
+	}
+	b.observe(t, model, 900, 1.5)
+	_, second := b.run(t, "psi")
+	if _, id := b.run(t, "ks"); second == "" || second == first || id != second {
+		t.Errorf("the next hour: %q, %q after %q", second, id, first)
+	}
+	list, next, err = b.store.Incidents(ctx, "acme", "", drift.Page{Size: 1})
+	if err != nil || len(list) != 1 || next == "" || list[0].ID.String() != second {
+		t.Fatalf("%d %q %v", len(list), next, err)
+	}
+	if list, next, err = b.store.Incidents(ctx, "acme", "", drift.Page{Size: 1, Token: next}); err != nil || len(list) != 1 || next != "" || list[0].ID != id {
+		t.Fatalf("%d %q %v", len(list), next, err)
 	}
 	if other, _, err := b.store.Incidents(ctx, "other", "", drift.Page{}); err != nil || len(other) != 0 {
 		t.Errorf("another tenant sees %d incidents, %v", len(other), err)
@@ -440,5 +472,124 @@ func TestReport_SaysWhyNothingIsCounted(t *testing.T) {
 	}
 	if vs, _ := b.run(t, "m"); vs["*"].State != drift.NoReference {
 		t.Errorf("%+v", vs)
+	}
+}
+
+// Two monitors that see parts of one cause have one incident, and every feature has one at most.
+func TestIncident_OnePerFeature(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	for name, feature := range map[string]string{"all": "*", "km": "km", "queue": "queue"} {
+		if _, err := b.store.PutMonitor(ctx, ann, drift.Monitor{Name: name, Endpoint: "route", Feature: feature, Statistic: "psi", Limit: 0.2, MinSample: 500, Window: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.see(t, map[string][]float64{"km": b.normal(1000, 20), "queue": b.normal(1000, 9)})
+	_, km := b.run(t, "km")
+	_, queue := b.run(t, "queue")
+	if km == "" || queue == "" || km == queue { // two features, two monitors: nothing says that it is one cause
+		t.Fatalf("%q, %q", km, queue)
+	}
+	if _, id := b.run(t, "all"); id != km && id != queue {
+		t.Errorf("a third incident %s", id)
+	}
+	list, _, err := b.store.Incidents(ctx, "acme", "open", drift.Page{})
+	if err != nil || len(list) != 2 || len(list[0].Features)+len(list[1].Features) != 2 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	var wg sync.WaitGroup // resolved, and seen by all at once in the next hour
+	for _, i := range list {
+		if _, err := b.store.ResolveIncident(ctx, ann, i.ID, "known"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.now = b.now.Add(time.Hour)
+	b.see(t, map[string][]float64{"km": b.normal(1000, 20), "queue": b.normal(1000, 9)})
+	for range 4 {
+		for _, name := range []string{"all", "km", "queue"} {
+			wg.Go(func() {
+				if _, _, err := b.store.RunMonitor(ctx, "acme", name); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	seen := map[string]int{}
+	if list, _, err = b.store.Incidents(ctx, "acme", "open", drift.Page{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range list {
+		for _, f := range i.Features {
+			seen[f]++
+		}
+	}
+	if seen["km"] != 1 || seen["queue"] != 1 {
+		t.Errorf("%v", seen)
+	}
+}
+
+// What an incident may have reached: the endpoints come first, however much the model was made of, and no commits.
+func TestIncident_ReachesEndpoints(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	var edges []lineage.Edge
+	for i := range 300 {
+		edges = append(edges, lineage.Edge{From: lineage.Node(fmt.Sprintf("dataset:source-%d", i)), To: lineage.ModelNode(model), Kind: lineage.Derived},
+			lineage.Edge{From: lineage.Node(fmt.Sprintf("commit:load@v1/%d", i)), To: "view:load@v1", Kind: lineage.Reads},
+			lineage.Edge{From: lineage.Node(fmt.Sprintf("commit:load@v1/%d", i)), To: lineage.ModelNode(model), Kind: lineage.Reads})
+	}
+	edges = append(edges, lineage.Edge{From: lineage.ModelNode(model), To: "endpoint:zzz@v7", Kind: lineage.Serves})
+	if err := pg.InTx(ctx, b.pool, func(tx pgx.Tx) error { return lineage.Record(ctx, tx, "acme", b.now, edges...) }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.store.PutMonitor(ctx, ann, drift.Monitor{Name: "m", Endpoint: "route", Feature: "*", Statistic: "psi", Limit: 0.2, MinSample: 500, Window: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	b.observe(t, model, 1000, 3)
+	b.run(t, "m")
+	list, _, err := b.store.Incidents(ctx, "acme", "open", drift.Page{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d, %v", len(list), err)
+	}
+	got := list[0].Affected
+	if len(got) != 200 || fmt.Sprint(got[:2]) != "[endpoint:route@v1 endpoint:zzz@v7]" || strings.Contains(fmt.Sprint(got), "commit:") {
+		t.Errorf("%d: %v", len(got), got)
+	}
+}
+
+// A monitor that cannot be evaluated is no failure of the others; old verdicts go, those of drift later.
+func TestRunAll_BrokenMonitorAndOldVerdicts(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	for name, endpoint := range map[string]string{"a-broken": "broken", "b-whole": "route"} {
+		if _, err := b.store.PutMonitor(ctx, ann, drift.Monitor{Name: name, Endpoint: endpoint, Feature: "*", Statistic: "psi", Limit: 0.2, MinSample: 500, Window: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.see(t, map[string][]float64{"km": b.normal(1000, 10), "queue": b.normal(1000, 9)})
+	if _, err := b.pool.Exec(ctx, `INSERT INTO drift.profile SELECT tenant, 'broken', model, version, hour - i * interval '1 minute', feature, training_set, counts[i:], sums, missing FROM drift.profile, generate_series(1, 2) AS i`); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.store.RunMonitor(ctx, "acme", "a-broken"); waybill.CodeOf(err) != waybill.Corrupt {
+		t.Fatalf("not broken: %v", err)
+	}
+	count := func() (n int) {
+		if err := b.pool.QueryRow(ctx, "SELECT count(*) FROM drift.verdict WHERE monitor = 'b-whole'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, c := range []struct {
+		later time.Duration
+		want  int
+	}{{0, 2}, {6 * 24 * time.Hour, 2}, {2 * 24 * time.Hour, 1}, {90 * 24 * time.Hour, 0}} {
+		b.now = b.now.Add(c.later)
+		if err := b.store.RunAll(ctx); err != nil || count() != c.want {
+			t.Errorf("after %s more: %d verdicts, want %d; %v", c.later, count(), c.want, err)
+		}
 	}
 }

@@ -82,6 +82,9 @@ func ActorNode(a waybill.Actor) Node { return Node("actor:" + a.ID) }
 // ApprovalNode names a recorded consent, refusal or withdrawal.
 func ApprovalNode(id waybill.ID) Node { return Node("approval:" + id.String()) }
 
+// IncidentNode names something that was noticed about a model or an endpoint.
+func IncidentNode(id waybill.ID) Node { return Node("incident:" + id.String()) }
+
 // TrainingSetNode names a training set by its hex SHA-256.
 func TrainingSetNode(hex string) Node { return Node("trainingset:" + hex) }
 

@@ -31,10 +31,11 @@ const (
 	Serves    = "serves"     // a model version → the endpoint revision that uses it
 	Wrote     = "wrote"      // an actor → what they made
 	Gates     = "gates"      // a policy → the endpoint revision under it
+	Raised    = "raised"     // a model version or endpoint revision → the incident about it
 )
 
 // kinds is the closed set, for checking.
-var kinds = []string{Defines, Reads, TrainedOn, Derived, Approves, Serves, Wrote, Gates}
+var kinds = []string{Defines, Reads, TrainedOn, Derived, Approves, Serves, Wrote, Gates, Raised}
 
 // MaxEdges bounds one call of Record.
 const MaxEdges = 10_000

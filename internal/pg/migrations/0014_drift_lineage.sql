@@ -7,6 +7,14 @@ DELETE FROM drift.profile;
 
 ALTER TABLE drift.verdict ADD COLUMN missing bigint NOT NULL DEFAULT 0; -- values, of what counts and sums are about
 
+-- One open incident per endpoint, model and feature, whichever monitors see it: kept by a lock, since a feature is one of
+-- several in its row. Resolved ones are asked about too.
+DROP INDEX drift.incident_one_open;
+CREATE INDEX incident_by_cause ON drift.incident (tenant, endpoint, model, version, state);
+
+-- Verdicts are swept by age.
+CREATE INDEX verdict_by_age ON drift.verdict (at);
+
 -- Registry: which versions of a model with these bytes were revoked.
 CREATE INDEX versions_revoked ON registry.versions (tenant, model, digest) WHERE state = 'revoked';
 
