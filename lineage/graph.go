@@ -1,10 +1,10 @@
 package lineage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,24 +72,26 @@ type Subgraph struct {
 	Truncated bool
 }
 
-// The walks recurse over node names only (and whether the walk ends there): with the depth in the row, UNION could not see
-// that a node was met before and a dense graph would be walked once per path. Postgres emits the rows of a recursive query
-// level by level and stops at the LIMIT, so that a prefix is the nearest part.
+// The walks recurse over node names only (and how the walk stands there): with the depth in the row, UNION could not see that
+// a node was met before and a dense graph would be walked once per path. Postgres emits the rows of a recursive query level by
+// level and stops at the LIMIT, so that a prefix is the nearest part.
 //
-// A log grows under its view, and what was made of the view before did not read what came later. Therefore a walk that
-// enters a view from a commit, or stands on a view it did not start from, does not go through: what a commit reached is told
-// by the edges of training sets, each from the last commit it read. $5 leaves commits out altogether.
+// A log grows under its view. What serves from the view reads each commit as it comes: commit → view → service → endpoint.
+// What was made of the view, or for the service, before a commit did not read it. A walk is therefore live as long as it
+// follows that one way, and only a live walk goes on between a commit and what is behind its view. What else a commit reached
+// is told by the edges of training sets, each from the last commit it read. $5 leaves commits out altogether. The rules are
+// those of down and up below.
 const (
 	walkUp pg.SQL = `
-WITH RECURSIVE reached(node) AS (
-    SELECT $2::text
+WITH RECURSIVE reached(node, live) AS (
+    SELECT $2::text, $2 ~ '^(view|service|endpoint|incident):'
     UNION
-    SELECT n.node FROM reached r CROSS JOIN LATERAL (
-        SELECT e.src AS node FROM lineage.edges e
+    SELECT n.node, n.live FROM reached r CROSS JOIN LATERAL (
+        SELECT e.src AS node, r.live AND e.src ~ '^(view|service|endpoint):' AS live FROM lineage.edges e
         WHERE e.tenant = $1 AND e.dst = r.node AND ($3::timestamptz IS NULL OR e.valid_from <= $3)
-            AND NOT (e.src LIKE 'commit:%' AND ($5 OR r.node LIKE 'view:%' AND r.node <> $2))
+            AND NOT (e.src LIKE 'commit:%' AND ($5 OR r.node LIKE 'view:%' AND NOT r.live))
         UNION ALL
-        SELECT c.src FROM lineage.edges b JOIN lineage.edges c ON c.tenant = $1 AND c.dst = 'view:' || lineage.commit_view(b.src)
+        SELECT c.src, false FROM lineage.edges b JOIN lineage.edges c ON c.tenant = $1 AND c.dst = 'view:' || lineage.commit_view(b.src)
         WHERE NOT $5 AND r.node LIKE 'trainingset:%' AND b.tenant = $1 AND b.dst = r.node AND b.src LIKE 'commit:%'
             AND c.src LIKE 'commit:%' AND lineage.commit_seq(c.src) < lineage.commit_seq(b.src)
             AND ($3::timestamptz IS NULL OR b.valid_from <= $3 AND c.valid_from <= $3)
@@ -98,19 +100,19 @@ WITH RECURSIVE reached(node) AS (
 SELECT node FROM reached LIMIT $4`
 
 	walkDown pg.SQL = `
-WITH RECURSIVE reached(node, ends) AS (
+WITH RECURSIVE reached(node, live) AS (
     SELECT $2::text, false
     UNION
-    SELECT n.node, n.ends FROM reached r CROSS JOIN LATERAL (
-        SELECT e.dst AS node, e.dst LIKE 'view:%' AND e.src LIKE 'commit:%' AS ends FROM lineage.edges e
-        WHERE e.tenant = $1 AND e.src = r.node AND ($3::timestamptz IS NULL OR e.valid_from <= $3) AND NOT ($5 AND e.dst LIKE 'commit:%')
+    SELECT n.node, n.live FROM reached r CROSS JOIN LATERAL (
+        SELECT e.dst AS node, r.live OR e.src LIKE 'commit:%' AND e.dst LIKE 'view:%' AS live FROM lineage.edges e
+        WHERE e.tenant = $1 AND e.src = r.node AND ($3::timestamptz IS NULL OR e.valid_from <= $3)
+            AND NOT ($5 AND e.dst LIKE 'commit:%') AND (NOT r.live OR e.dst ~ '^(service|endpoint|incident):')
         UNION ALL
         SELECT b.dst, false FROM lineage.edges b
         WHERE r.node LIKE 'commit:%' AND b.tenant = $1 AND b.src LIKE 'commit:%' AND b.dst LIKE 'trainingset:%'
             AND lineage.commit_view(b.src) = lineage.commit_view(r.node) AND lineage.commit_seq(b.src) > lineage.commit_seq(r.node)
             AND ($3::timestamptz IS NULL OR b.valid_from <= $3)
     ) n
-    WHERE NOT r.ends
 )
 SELECT node FROM reached LIMIT $4`
 
@@ -131,12 +133,12 @@ SELECT EXISTS (SELECT FROM lineage.edges WHERE tenant = $1 AND src = $2 AND ($3:
 // Upstream returns what node was made from, directly and indirectly. Errors: Invalid for a malformed node or option,
 // NotFound when the tenant has no such node (as of then).
 func (g *Graph) Upstream(ctx context.Context, tenant waybill.Tenant, node Node, o Options) (Subgraph, error) {
-	return g.walk(ctx, tenant, node, o, walkUp, func(e Edge) (Node, Node) { return e.To, e.From })
+	return g.walk(ctx, tenant, node, o, up)
 }
 
 // Downstream returns what was made from node, directly and indirectly. Errors as Upstream.
 func (g *Graph) Downstream(ctx context.Context, tenant waybill.Tenant, node Node, o Options) (Subgraph, error) {
-	return g.walk(ctx, tenant, node, o, walkDown, func(e Edge) (Node, Node) { return e.From, e.To })
+	return g.walk(ctx, tenant, node, o, down)
 }
 
 // Exists reports whether any edge of the tenant touches node, as of then (the zero time is now).
@@ -157,7 +159,7 @@ func exists(ctx context.Context, q pg.Querier, tenant waybill.Tenant, node Node,
 
 // walk fetches the nearest nodes, then the edges among them, and places the nodes by a breadth-first search over
 // those edges. All from one snapshot: an edge committed in between would otherwise connect nodes that are not there.
-func (g *Graph) walk(ctx context.Context, tenant waybill.Tenant, start Node, o Options, query pg.SQL, along func(Edge) (from, to Node)) (Subgraph, error) {
+func (g *Graph) walk(ctx context.Context, tenant waybill.Tenant, start Node, o Options, d direction) (Subgraph, error) {
 	if err := start.Check("node"); err != nil {
 		return Subgraph{}, err
 	}
@@ -180,7 +182,7 @@ func (g *Graph) walk(ctx context.Context, tenant waybill.Tenant, start Node, o O
 		if !found {
 			return waybill.Errorf(waybill.NotFound, "nothing is known of %s", start)
 		}
-		rows, err := tx.Query(ctx, string(query), tenant, start, nullable(o.AsOf), 2*(o.Limit+1), o.NoCommits) // a node can come twice, once as an end
+		rows, err := tx.Query(ctx, string(d.query), tenant, start, nullable(o.AsOf), 2*(o.Limit+1), o.NoCommits) // a node can come twice, once live
 		if err != nil {
 			return fmt.Errorf("walk lineage: %w", err)
 		}
@@ -212,7 +214,7 @@ func (g *Graph) walk(ctx context.Context, tenant waybill.Tenant, start Node, o O
 	if truncated {
 		edges = edges[:g.maxEdges]
 	}
-	sub := place(start, withCommits(nodes, edges), o, along)
+	sub := arrange(start, withCommits(nodes, edges), o, d)
 	sub.Truncated = sub.Truncated || truncated
 	return sub, nil
 }
@@ -273,50 +275,69 @@ func withCommits(nodes []Node, edges []Edge) []Edge {
 	return slices.Compact(out)
 }
 
-// ends reports whether a walk that takes the edge along from → to goes no further there; see walkDown.
-func ends(from, to Node) bool { return from.Kind() == "commit" && to.Kind() == "view" }
-
-// bars reports whether a walk may not take the edge at all; see walkUp.
-func bars(start, from, to Node) bool {
-	return from.Kind() == "view" && from != start && to.Kind() == "commit"
+// place is where a walk stands.
+type place struct {
+	node Node
+	live bool // see walkUp
 }
 
-// place computes depths and cuts the answer to the options. Nodes of one level are taken in order of their names, so
+// direction is a way to walk: where an edge leads, and whether a walk may take it.
+type direction struct {
+	query pg.SQL
+	along func(Edge) (from, to Node)
+	start func(Node) place
+	step  func(at place, to Node) (place, bool)
+}
+
+var down = direction{walkDown, func(e Edge) (Node, Node) { return e.From, e.To },
+	func(n Node) place { return place{n, false} },
+	func(at place, to Node) (place, bool) {
+		next := place{to, at.live || at.node.Kind() == "commit" && to.Kind() == "view"}
+		return next, !at.live || slices.Contains([]string{"service", "endpoint", "incident"}, to.Kind())
+	}}
+
+var up = direction{walkUp, func(e Edge) (Node, Node) { return e.To, e.From },
+	func(n Node) place {
+		return place{n, slices.Contains([]string{"view", "service", "endpoint", "incident"}, n.Kind())}
+	},
+	func(at place, to Node) (place, bool) {
+		next := place{to, at.live && slices.Contains([]string{"view", "service", "endpoint"}, to.Kind())}
+		return next, at.live || at.node.Kind() != "view" || to.Kind() != "commit"
+	}}
+
+// arrange computes depths and cuts the answer to the options. Nodes of one level are taken in order of their names, so
 // that the same graph gives the same answer; only which nodes of the last level fit under the limit is not settled.
-func place(start Node, edges []Edge, o Options, along func(Edge) (from, to Node)) Subgraph {
+func arrange(start Node, edges []Edge, o Options, d direction) Subgraph {
 	next := make(map[Node][]Node, len(edges))
 	for _, e := range edges {
-		if from, to := along(e); !bars(start, from, to) {
-			next[from] = append(next[from], to)
-		}
+		from, to := d.along(e)
+		next[from] = append(next[from], to)
 	}
 	sub := Subgraph{Nodes: []Placed{{Node: start}}}
-	kept := map[Node]bool{start: true} // in the answer
-	open := map[Node]bool{start: true} // the walk has gone on from it
-	level := []Node{start}
+	level := []place{d.start(start)}
+	kept, been := map[Node]bool{start: true}, map[place]bool{level[0]: true}
 	for depth := 1; len(level) > 0 && (o.Depth == 0 || depth <= o.Depth); depth++ {
-		through := map[Node]bool{} // the nodes of the next level, and whether the walk goes on from them
-		for _, n := range level {
-			for _, to := range next[n] {
-				if !open[to] {
-					through[to] = through[to] || !ends(n, to)
+		var reached []place
+		for _, at := range level {
+			for _, to := range next[at.node] {
+				if p, ok := d.step(at, to); ok && !been[p] {
+					been[p] = true
+					reached = append(reached, p)
 				}
 			}
 		}
+		slices.SortFunc(reached, func(a, b place) int { return cmp.Compare(a.node, b.node) })
 		level = level[:0]
-		for _, n := range slices.Sorted(maps.Keys(through)) {
-			if !kept[n] {
+		for _, p := range reached {
+			if !kept[p.node] {
 				if len(sub.Nodes) == o.Limit {
 					sub.Truncated = true
 					break
 				}
-				kept[n] = true
-				sub.Nodes = append(sub.Nodes, Placed{Node: n, Depth: depth})
+				kept[p.node] = true
+				sub.Nodes = append(sub.Nodes, Placed{Node: p.node, Depth: depth})
 			}
-			if through[n] {
-				open[n] = true
-				level = append(level, n)
-			}
+			level = append(level, p)
 		}
 		if sub.Truncated {
 			break

@@ -397,8 +397,8 @@ func BenchmarkUpstream(b *testing.B) {
 }
 
 // TestCommits_ReachWhatReadThem draws logs that grow while training sets read them up to their end, and asks of every commit
-// and every set, now and then: a commit reached exactly the sets that read its view later, what was made of those, and no
-// more; a set came from exactly the commits up to its bound.
+// and every set, now and then: a commit reached exactly the sets that read its view later, what was made of those, and what
+// serves from the view; a set came from exactly the commits up to its bound.
 func TestCommits_ReachWhatReadThem(t *testing.T) {
 	t.Parallel()
 	g, pool := setup(t, lineage.Config{})
@@ -416,7 +416,7 @@ func TestCommits_ReachWhatReadThem(t *testing.T) {
 		commitAt := map[lineage.Node]time.Time{}
 		view := func(v int) lineage.Node { return lineage.Node(fmt.Sprintf("view:load%d@v1", v)) }
 		commit := func(v, seq int) lineage.Node { return lineage.Node(fmt.Sprintf("commit:load%d@v1/%d", v, seq)) }
-		record(rt, pool, tenant, epoch, edge("actor:ann", view(0)), edge("actor:ann", view(1)), edge(view(0), "service:risk@v1"), edge(view(1), "service:risk@v1"))
+		record(rt, pool, tenant, epoch, edge("actor:ann", view(0)), edge("actor:ann", view(1)), edge(view(0), "service:risk@v1"), edge(view(1), "service:risk@v1"), edge("service:risk@v1", "endpoint:route@v1"))
 		now := epoch
 		for i, steps := 0, rapid.IntRange(1, 25).Draw(rt, "steps"); i < steps; i++ {
 			now = now.Add(time.Hour)
@@ -447,7 +447,7 @@ func TestCommits_ReachWhatReadThem(t *testing.T) {
 				if err != nil {
 					rt.Fatalf("downstream: %v", err)
 				}
-				want := map[lineage.Node]int{commit(v, seq): 0, view(v): 1}
+				want := map[lineage.Node]int{commit(v, seq): 0, view(v): 1, "service:risk@v1": 2, "endpoint:route@v1": 3} // served as it comes
 				for i, s := range sets {
 					if s.bound[v] >= seq && !s.at.After(asOf) {
 						want[s.node], want[oneOf(got, s.node, i)] = 1, 2
@@ -456,6 +456,15 @@ func TestCommits_ReachWhatReadThem(t *testing.T) {
 				if d := cmp.Diff(want, depths(got)); d != "" {
 					rt.Fatalf("downstream of %s (-want +got):\n%s", commit(v, seq), d)
 				}
+			}
+		}
+		serving, err := g.Upstream(context.Background(), tenant, "endpoint:route@v1", lineage.Options{AsOf: now})
+		if err != nil {
+			rt.Fatalf("upstream: %v", err)
+		}
+		for c := range commitAt {
+			if depths(serving)[c] != 3 {
+				rt.Fatalf("%s is served, but not upstream: %v", c, serving.Nodes)
 			}
 		}
 		for _, s := range sets {
