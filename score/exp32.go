@@ -10,9 +10,10 @@ var exp2Step = func() (t [32]float64) {
 	return t
 }()
 
-// exp32 is expf of the GNU C library (sysdeps/ieee754/flt-32/e_expf.c, from ARM's optimized routines), with the fused
-// operations that it uses on processors that have them: exp(x) = 2^(k/32)·2^(r/32), the second factor by a polynomial in
-// double. It is off by at most 0.502 of the last place, and is the same on every processor.
+// exp32 is the exponential in single precision as XGBoost has it on Linux, to the last bit: exp(x) = 2^(k/32)·2^(r/32), the
+// first factor from a table, the second by the minimax polynomial of degree 3 that the C library's expf documents (ARM's
+// optimized routines), in double with fused operations. It is off by at most 0.502 of the last place, and is the same on
+// every processor.
 func exp32(x float32) float32 {
 	const (
 		step = 0x1.71547652b82fep+0 * 32 // 32/ln 2
