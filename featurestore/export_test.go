@@ -24,7 +24,7 @@ func EncodeKey(keys []any) string { return encodeKey(keys) }
 
 // ReadTable runs the decoders of files.
 func ReadTable(format string, data []byte) error {
-	_, err := readTable(format, data)
+	_, err := readTable(format, data, anyNames)
 	return err
 }
 
@@ -37,3 +37,9 @@ func WriteParquet(rows int) ([]byte, error) {
 		return "x"
 	})
 }
+
+// MaxFileCells and MaxText are bounds of a file.
+const (
+	MaxFileCells = maxFileCells
+	MaxText      = maxText
+)

@@ -289,6 +289,9 @@ func FuzzIngestParquet(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
+	for _, data := range encodings(f) {
+		f.Add(data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if err := featurestore.ReadTable("parquet", data); err != nil && waybill.CodeOf(err) != waybill.Invalid && waybill.CodeOf(err) != waybill.TooLarge {
 			t.Fatal(err)
@@ -319,4 +322,51 @@ func BenchmarkJoin(b *testing.B) {
 		}
 	}
 	b.ReportMetric(20_000*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}
+
+// BenchmarkRead reads vectors of 50 features of two views: one entity, and a hundred.
+func BenchmarkRead(b *testing.B) {
+	h := &bundle{pool: pgtest.DB(b), bucket: pgtest.TestBucket(b), now: time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)}
+	h.store = h.open(b)
+	var views, features []string
+	for v := range 2 {
+		var columns []string
+		for f := range 25 {
+			columns = append(columns, fmt.Sprintf("{name: v%df%d, type: float64}", v, f))
+			features = append(features, fmt.Sprintf("wide%d:v%df%d", v, v, f))
+		}
+		views = append(views, fmt.Sprintf("kind: View\nname: wide%d\nentity: {name: warehouse, keys: [{name: warehouse, type: string}]}\nfeatures: [%s]\n", v, strings.Join(columns, ", ")))
+	}
+	h.apply(b, strings.Join(views, "---\n")+"---\nkind: Service\nname: wide\ninputs: [{name: warehouse, type: string}]\nfeatures: ["+strings.Join(features, ", ")+"]\n")
+	for v := range 2 {
+		var rows []map[string]any
+		for i := range 1000 {
+			row := map[string]any{"warehouse": fmt.Sprint("w", i), "event_time": h.now.Format(time.RFC3339)}
+			for f := range 25 {
+				row[fmt.Sprintf("v%df%d", v, f)] = float64(f)
+			}
+			rows = append(rows, row)
+		}
+		if _, err := h.store.Push(context.Background(), ann, featurestore.PushRequest{View: waybill.VersionRef{Name: fmt.Sprint("wide", v)}, BatchID: "1", Rows: rows}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	r, err := h.store.Reader(context.Background(), "acme", waybill.VersionRef{Name: "wide"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, n := range []int{1, 100} {
+		rows := make([]map[string]any, n)
+		for i := range rows {
+			rows[i] = map[string]any{"warehouse": fmt.Sprint("w", i)}
+		}
+		b.Run(fmt.Sprint(n, "x50"), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := r.Read(context.Background(), h.now, rows); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -50,11 +50,18 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 	if err != nil {
 		return Commit{}, err
 	}
-	t, err := readTable(req.Format, data)
+	done, err := s.decode(ctx)
 	if err != nil {
 		return Commit{}, err
 	}
-	if err := rename(t, req.Columns); err != nil {
+	defer done()
+	t, err := readTable(req.Format, data, func(names []string) error {
+		if err := rename(names, req.Columns); err != nil {
+			return err
+		}
+		return checkNames(&v.View, names)
+	})
+	if err != nil {
 		return Commit{}, err
 	}
 	now := s.clock()
@@ -74,13 +81,49 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(o.SHA256[:]), now, rows, nil, o.Key)
 }
 
-func rename(t *table, columns map[string]string) error {
+// decode waits for its turn to read a file into memory: at most decoders do at once. The caller calls done.
+func (s *Store) decode(ctx context.Context) (done func(), err error) {
+	select {
+	case s.decoding <- struct{}{}:
+		return func() { <-s.decoding }, nil
+	case <-ctx.Done():
+		return nil, waybill.Wrap(waybill.Exhausted, ctx.Err(), "other files are being read; try again later")
+	}
+}
+
+// rename gives a file's columns the names of the view's.
+func rename(names []string, columns map[string]string) error {
+	given := slices.Clone(names)
 	for from, to := range columns {
-		i := t.column(from)
+		i := slices.Index(given, from)
 		if i < 0 {
-			return waybill.InvalidField("columns."+short(from), "is no column of the file; it has "+strings.Join(t.names, ", "))
+			return waybill.InvalidField("columns."+short(from), "is no column of the file; it has "+strings.Join(given, ", "))
 		}
-		t.names[i] = to
+		names[i] = to
+	}
+	return nil
+}
+
+// checkNames holds a file's columns against the view's.
+func checkNames(v *View, names []string) error {
+	seen := map[string]bool{}
+	for _, n := range names {
+		known := func(c Column) bool { return c.Name == n }
+		if n != "event_time" && !slices.ContainsFunc(v.Entity.Keys, known) && !slices.ContainsFunc(v.Features, known) {
+			return waybill.InvalidField("column "+short(n), "is no column of view "+v.Name+"; leave it out or map it")
+		}
+		if seen[n] {
+			return waybill.InvalidField("column "+short(n), "is there twice")
+		}
+		seen[n] = true
+	}
+	for _, k := range v.Entity.Keys {
+		if !seen[k.Name] {
+			return waybill.InvalidField("column "+k.Name, "is missing; it is a join key of view "+v.Name)
+		}
+	}
+	if !seen["event_time"] {
+		return waybill.InvalidField("column event_time", "is missing; it says when each row was true")
 	}
 	return nil
 }
@@ -89,22 +132,7 @@ func rename(t *table, columns map[string]string) error {
 func checkTable(v *View, t *table, now time.Time) ([]row, error) {
 	place := map[string]int{}
 	for i, n := range t.names {
-		known := func(c Column) bool { return c.Name == n }
-		if n != "event_time" && !slices.ContainsFunc(v.Entity.Keys, known) && !slices.ContainsFunc(v.Features, known) {
-			return nil, waybill.InvalidField("column "+short(n), "is no column of view "+v.Name+"; leave it out or map it")
-		}
-		if _, twice := place[n]; twice {
-			return nil, waybill.InvalidField("column "+short(n), "is there twice")
-		}
 		place[n] = i
-	}
-	for _, k := range v.Entity.Keys {
-		if _, ok := place[k.Name]; !ok {
-			return nil, waybill.InvalidField("column "+k.Name, "is missing; it is a join key of view "+v.Name)
-		}
-	}
-	if _, ok := place["event_time"]; !ok {
-		return nil, waybill.InvalidField("column event_time", "is missing; it says when each row was true")
 	}
 	var bad []waybill.Violation
 	rows := make([]row, t.rows)
@@ -147,7 +175,7 @@ func writeCommitFile(v *View, rows []row) ([]byte, error) {
 
 // readCommitFile reads what writeCommitFile wrote, as commit seq of time at (µs).
 func readCommitFile(v *View, seq, at int64, data []byte) ([]row, error) {
-	t, err := readParquet(data)
+	t, err := readParquet(data, anyNames, false)
 	if err != nil {
 		return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's file cannot be read")
 	}
@@ -167,7 +195,7 @@ func readCommitFile(v *View, seq, at int64, data []byte) ([]row, error) {
 			if x == nil {
 				continue
 			}
-			if vals[c], err = convert(cols[c].Type, x); err != nil {
+			if vals[c], err = restore(cols[c].Type, x); err != nil {
 				return nil, waybill.Errorf(waybill.Corrupt, "the stored value of %s %s", cols[c].Name, err)
 			}
 		}

@@ -36,6 +36,8 @@ type Store struct {
 	logger *slog.Logger
 	poll   time.Duration
 
+	decoding chan struct{} // one for each file that is being read into memory
+
 	apply   sync.Mutex // held while commits are applied to memory, in order
 	views   sync.Map   // viewKey → *online
 	readers sync.Map   // viewKey of a service → cachedReader; version 0 is "the latest"
@@ -76,9 +78,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 	notifyFeatures pg.SQL = `SELECT pg_notify('features', '')`
 )
 
+// decoders is how many files may be read into memory at once.
+const decoders = 2
+
 // Open loads the winners of every view into memory. Call Run to follow the log.
 func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*Store, error) {
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}

@@ -4,13 +4,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -19,15 +23,22 @@ import (
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/file"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
+	"github.com/apache/arrow/go/v17/parquet/schema"
+	"github.com/klauspost/compress/zstd"
 
 	"waybill"
 )
 
-// Bounds of a file.
+// Bounds of a file. A small file can say a lot: those below MaxFileRows hold for what is made of it in memory.
 const (
-	MaxFileBytes = 256 << 20
-	MaxFileRows  = 2_000_000
-	maxCSVFields = 2000
+	MaxFileBytes    = 256 << 20
+	MaxFileRows     = 2_000_000
+	maxFileColumns  = 2000
+	maxFileCells    = 20_000_000
+	maxUncompressed = 1 << 30   // of the columns of a Parquet file, as its footer says
+	maxText         = 512 << 20 // of all cells together
+	maxColumnMemory = 1 << 30   // held by the Parquet library for one column
+	readBatch       = 8 << 10   // rows decoded at once
 )
 
 // The formats of files.
@@ -67,32 +78,52 @@ func readFile(r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// readTable reads a CSV or Parquet file. Malformed bytes are an Invalid error, whatever they are.
-func readTable(format string, data []byte) (*table, error) {
+// head looks at the names of a file's columns before any row is decoded: it may rename them in place, and refuse them.
+type head func(names []string) error
+
+// readTable reads a CSV or Parquet file. Malformed bytes are an Invalid error, whatever they are; more than the bounds
+// allow is TooLarge. Nothing is decoded before the names are accepted.
+func readTable(format string, data []byte, accept head) (*table, error) {
+	checked := func(names []string) error {
+		if len(names) > maxFileColumns {
+			return waybill.InvalidField("file", fmt.Sprintf("has %d columns; at most %d", len(names), maxFileColumns))
+		}
+		seen := map[string]bool{}
+		for i, n := range names {
+			if !utf8.ValidString(n) || strings.ContainsRune(n, 0) {
+				return waybill.InvalidField("file", fmt.Sprintf("names column %d with bytes that are no text", i+1))
+			}
+			if seen[n] {
+				return waybill.InvalidField("file", "has two columns "+strconv.QuoteToGraphic(short(n)))
+			}
+			seen[n] = true
+		}
+		return accept(names)
+	}
 	var t *table
 	var err error
 	switch format {
 	case CSV:
-		t, err = readCSV(data)
+		t, err = readCSV(data, checked)
 	case Parquet:
-		t, err = readParquet(data)
+		t, err = readParquet(data, checked, true)
 	default:
 		return nil, waybill.InvalidField("format", strconv.QuoteToGraphic(short(format))+" is not known; use csv or parquet")
 	}
 	if err != nil {
 		return nil, err
 	}
-	seen := map[string]bool{}
-	for _, n := range t.names {
-		if seen[n] {
-			return nil, waybill.InvalidField("file", "has two columns "+strconv.QuoteToGraphic(short(n)))
-		}
-		seen[n] = true
-	}
 	if t.rows == 0 {
 		return nil, waybill.InvalidField("file", "has no rows below its head")
 	}
 	return t, nil
+}
+
+// anyNames accepts all names.
+func anyNames([]string) error { return nil }
+
+func tooManyCells(rows int64, columns int) error {
+	return waybill.Errorf(waybill.TooLarge, "the file has %d rows of %d columns; at most %d values, so cut it into several", rows, columns, maxFileCells)
 }
 
 // newlines turns CR and CRLF into LF: files of old spreadsheets end their lines with CR alone.
@@ -119,7 +150,7 @@ func (n *newlines) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func readCSV(data []byte) (*table, error) {
+func readCSV(data []byte, accept head) (*table, error) {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	r := csv.NewReader(&newlines{r: bufio.NewReader(bytes.NewReader(data))})
 	r.ReuseRecord = false
@@ -143,8 +174,12 @@ func readCSV(data []byte) (*table, error) {
 	if err != nil {
 		return nil, bad(nil, err)
 	}
-	if len(head) > maxCSVFields {
-		return nil, waybill.InvalidField("line 1", fmt.Sprintf("names %d columns; at most %d", len(head), maxCSVFields))
+	names := make([]string, len(head))
+	for i := range head {
+		names[i] = strings.TrimSpace(head[i])
+	}
+	if err := accept(names); err != nil {
+		return nil, err
 	}
 	var rows [][]string
 	var lines []int
@@ -159,13 +194,13 @@ func readCSV(data []byte) (*table, error) {
 		if len(rows) == MaxFileRows {
 			return nil, waybill.Errorf(waybill.TooLarge, "the file has more than %d rows; cut it into several", MaxFileRows)
 		}
+		if len(rows)*len(head) > maxFileCells {
+			return nil, tooManyCells(int64(len(rows)), len(head))
+		}
 		line, _ := r.FieldPos(0)
 		rows, lines = append(rows, rec), append(lines, line)
 	}
-	for i := range head {
-		head[i] = strings.TrimSpace(head[i])
-	}
-	return &table{names: head, rows: len(rows), line: func(i int) string { return "line " + strconv.Itoa(lines[i]) }, cell: func(i, c int) any {
+	return &table{names: names, rows: len(rows), line: func(i int) string { return "line " + strconv.Itoa(lines[i]) }, cell: func(i, c int) any {
 		if v := rows[i][c]; v != "" {
 			return v
 		}
@@ -173,49 +208,271 @@ func readCSV(data []byte) (*table, error) {
 	}}, nil
 }
 
-// readParquet reads a whole Parquet file. The library panics on some malformed files; here that is an error too.
-func readParquet(data []byte) (t *table, err error) {
+// readParquet reads a whole Parquet file. The library panics on some malformed files; here that is an error too, since
+// every column is decoded in the calling goroutine, where a panic can be caught. bounded is for files of others: those
+// that were written here are as large as they are.
+func readParquet(data []byte, accept head, bounded bool) (t *table, err error) {
+	boundCodecs()
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover(); p {
+		case nil:
+		case errMemory:
+			t, err = nil, waybill.Errorf(waybill.TooLarge, "a column of the file needs more than %d MiB when it is decoded; cut the file into several", maxColumnMemory>>20)
+		default:
 			t, err = nil, waybill.InvalidField("file", "is not a Parquet file that can be read")
 		}
 	}()
-	f, err := file.NewParquetReader(bytes.NewReader(data))
+	mem := &budget{Allocator: memory.NewGoAllocator()}
+	props := parquet.NewReaderProperties(mem)
+	props.BufferedStreamEnabled = true // otherwise a footer's claim is allocated before it is found to be wrong
+	f, err := file.NewParquetReader(bytes.NewReader(data), file.WithReadProps(props))
 	if err != nil {
 		return nil, waybill.InvalidField("file", "is not a Parquet file: "+err.Error())
 	}
-	if f.NumRows() > MaxFileRows {
-		return nil, waybill.Errorf(waybill.TooLarge, "the file has %d rows; at most %d", f.NumRows(), MaxFileRows)
+	names, err := flatColumns(f)
+	if err != nil {
+		return nil, err
 	}
-	rd, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	if err := accept(names); err != nil {
+		return nil, err
+	}
+	if err := checkFooter(f, len(names), bounded); err != nil {
+		return nil, err
+	}
+	rd, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{}, mem)
 	if err != nil {
 		return nil, waybill.InvalidField("file", "cannot be read: "+err.Error())
 	}
-	at, err := rd.ReadTable(context.Background()) // bounded by MaxFileBytes; there is nothing to wait for
-	if err != nil {
-		return nil, waybill.InvalidField("file", "cannot be read: "+err.Error())
+	if len(rd.Manifest.Fields) != len(names) {
+		return nil, waybill.InvalidField("file", "describes its columns twice, and differently")
 	}
-	defer at.Release()
-	t = &table{rows: int(at.NumRows()), line: func(i int) string { return "row " + strconv.Itoa(i+1) }}
-	columns := make([][]any, at.NumCols())
-	for c := range columns {
-		col := at.Column(c)
-		t.names = append(t.names, col.Name())
-		for _, chunk := range col.Data().Chunks() {
-			if columns[c], err = appendCells(columns[c], chunk); err != nil {
-				return nil, waybill.InvalidField("column "+short(col.Name()), err.Error())
-			}
+	for i := range rd.Manifest.Fields {
+		if err := readable(rd.Manifest.Fields[i].Field.Type); err != nil {
+			return nil, waybill.InvalidField("column "+short(names[i]), err.Error())
 		}
-		if len(columns[c]) != t.rows {
-			return nil, waybill.InvalidField("column "+short(col.Name()), fmt.Sprintf("has %d values for %d rows", len(columns[c]), t.rows))
+	}
+	t = &table{names: names, rows: int(f.NumRows()), line: func(i int) string { return "row " + strconv.Itoa(i+1) }}
+	columns, text := make([][]any, len(names)), 0
+	for c := range columns {
+		mem.held.Store(0)
+		if columns[c], err = readColumn(rd, c, t.rows, &text, bounded); err != nil {
+			if waybill.CodeOf(err) != waybill.Internal {
+				return nil, err
+			}
+			return nil, waybill.InvalidField("column "+short(names[c]), err.Error())
 		}
 	}
 	t.cell = func(i, c int) any { return columns[c][i] }
 	return t, nil
 }
 
-// appendCells reads one Arrow array.
-func appendCells(out []any, a arrow.Array) ([]any, error) {
+// flatColumns names the columns of a file; those with columns inside are refused.
+func flatColumns(f *file.Reader) ([]string, error) {
+	root := f.MetaData().Schema.Root()
+	names := make([]string, root.NumFields())
+	for i := range names {
+		n := root.Field(i)
+		if n.Type() != schema.Primitive || n.RepetitionType() == parquet.Repetitions.Repeated {
+			return nil, waybill.InvalidField("column "+short(n.Name()), "is a list, map or structure; give plain columns")
+		}
+		names[i] = strings.Clone(n.Name())
+	}
+	if len(names) != f.MetaData().Schema.NumColumns() {
+		return nil, waybill.InvalidField("file", "describes its columns twice, and differently")
+	}
+	return names, nil
+}
+
+// checkFooter compares what the footer says of rows and sizes with itself and with the bounds.
+func checkFooter(f *file.Reader, columns int, bounded bool) error {
+	rows, sum, size := f.NumRows(), int64(0), int64(0)
+	if rows < 0 || rows > MaxFileRows {
+		return waybill.Errorf(waybill.TooLarge, "the file has %d rows; at most %d", rows, MaxFileRows)
+	}
+	if bounded && rows*int64(columns) > maxFileCells {
+		return tooManyCells(rows, columns)
+	}
+	wrong := func() error { return waybill.InvalidField("file", "is damaged: its footer contradicts itself") }
+	for g := range f.NumRowGroups() {
+		rg := f.MetaData().RowGroup(g)
+		if rg.NumRows() < 0 || rg.NumRows() > rows || rg.NumColumns() != columns {
+			return wrong()
+		}
+		sum += rg.NumRows()
+		for c := range columns {
+			chunk, err := rg.ColumnChunk(c)
+			if err != nil || chunk.NumValues() != rg.NumRows() || chunk.TotalUncompressedSize() < 0 || chunk.TotalCompressedSize() < 0 {
+				return wrong()
+			}
+			switch chunk.Compression() {
+			case compress.Codecs.Uncompressed, compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Zstd:
+			default:
+				return waybill.InvalidField("file", "is compressed with "+chunk.Compression().String()+"; use snappy, gzip, zstd or none")
+			}
+			if size += min(chunk.TotalUncompressedSize(), maxUncompressed+1); bounded && size > maxUncompressed {
+				return waybill.Errorf(waybill.TooLarge, "the file has more than %d MiB when it is decompressed; cut it into several", maxUncompressed>>20)
+			}
+		}
+	}
+	if sum != rows {
+		return wrong()
+	}
+	return nil
+}
+
+// readColumn decodes one column batch by batch. text counts the bytes of all text cells of the file.
+func readColumn(rd *pqarrow.FileReader, c, rows int, text *int, bounded bool) ([]any, error) {
+	col, err := rd.GetColumn(context.Background(), c) // nothing to wait for: the bytes are here
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", err)
+	}
+	defer col.Release()
+	out, seen := make([]any, 0, rows), map[string]any{}
+	for len(out) < rows {
+		batch, err := col.NextBatch(min(readBatch, int64(rows-len(out))))
+		if err != nil {
+			return nil, fmt.Errorf("cannot be read: %w", err)
+		}
+		before := len(out)
+		for _, a := range batch.Chunks() {
+			if out, err = appendCells(out, a, seen, text); err != nil {
+				break
+			}
+		}
+		batch.Release()
+		if err != nil {
+			return nil, err
+		}
+		if bounded && *text > maxText {
+			return nil, waybill.Errorf(waybill.TooLarge, "the file holds more than %d MiB of text; cut it into several", maxText>>20)
+		}
+		if len(out) == before {
+			break
+		}
+	}
+	if len(out) != rows {
+		return nil, fmt.Errorf("has %d values for %d rows", len(out), rows)
+	}
+	return out, nil
+}
+
+// errMemory is what budget panics with.
+var errMemory = errors.New("more memory than a column may have")
+
+// budget keeps the Parquet library, which believes the sizes in a file, from taking all memory. It panics; readParquet
+// recovers.
+type budget struct {
+	memory.Allocator
+	held atomic.Int64 // a finalizer may free
+}
+
+func (b *budget) take(n int) {
+	if n < 0 || b.held.Add(int64(n)) > maxColumnMemory {
+		panic(errMemory)
+	}
+}
+
+// Allocate takes size bytes from the budget.
+func (b *budget) Allocate(size int) []byte {
+	b.take(size)
+	return b.Allocator.Allocate(size)
+}
+
+// Reallocate takes what p grows by.
+func (b *budget) Reallocate(size int, p []byte) []byte {
+	b.take(max(size, 0))
+	b.held.Add(-int64(len(p)))
+	return b.Allocator.Reallocate(size, p)
+}
+
+// Free gives p back.
+func (b *budget) Free(p []byte) {
+	b.held.Add(-int64(len(p)))
+	b.Allocator.Free(p)
+}
+
+// boundCodecs makes the library's decompressors stop where the page's header says that the page ends: by themselves
+// they go on as long as the compressed bytes tell them to.
+var boundCodecs = sync.OnceFunc(func() {
+	z, err := compress.GetCodec(compress.Codecs.Zstd)
+	if err != nil {
+		return // readParquet refuses what it cannot decompress
+	}
+	s, err := compress.GetCodec(compress.Codecs.Snappy)
+	if err != nil {
+		return
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderConcurrency(0))
+	if err != nil {
+		return
+	}
+	compress.RegisterCodec(compress.Codecs.Zstd, boundedZstd{z, dec})
+	compress.RegisterCodec(compress.Codecs.Snappy, boundedSnappy{s})
+})
+
+type boundedZstd struct {
+	compress.Codec
+	dec *zstd.Decoder
+}
+
+// Decode decompresses src into dst and panics when dst is too small, as the library's decoders do on errors.
+func (z boundedZstd) Decode(dst, src []byte) []byte {
+	out, err := z.dec.DecodeAll(src, dst[:0])
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
+type boundedSnappy struct{ compress.Codec }
+
+// Decode decompresses src into dst and panics when dst is too small.
+func (s boundedSnappy) Decode(dst, src []byte) []byte {
+	if n, k := binary.Uvarint(src); k <= 0 || n > uint64(len(dst)) {
+		panic(errors.New("the page is longer than it says"))
+	}
+	return s.Codec.Decode(dst, src)
+}
+
+// readable says whether appendCells knows a type.
+func readable(t arrow.DataType) error {
+	switch t.ID() {
+	case arrow.BOOL, arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64, arrow.UINT8, arrow.UINT16, arrow.UINT32, arrow.FLOAT32, arrow.FLOAT64, arrow.STRING, arrow.LARGE_STRING, arrow.TIMESTAMP, arrow.DATE32:
+		return nil
+	default:
+		return fmt.Errorf("has the type %s; use bool, int, float, string or timestamp", t)
+	}
+}
+
+// instantOf converts a timestamp without the wrap that nanoseconds in 64 bits have. Those beyond all calendars become the end of
+// Go's: toTime refuses them by their year.
+func instantOf(v arrow.Timestamp, unit arrow.TimeUnit) time.Time {
+	const far = 1 << 40 // seconds: some 35,000 years
+	switch unit {
+	case arrow.Second:
+		return time.Unix(max(-far, min(far, int64(v))), 0).UTC()
+	case arrow.Millisecond:
+		return time.Unix(max(-far, min(far, int64(v)/1e3)), int64(v)%1e3*1e6).UTC()
+	case arrow.Microsecond:
+		return time.UnixMicro(int64(v)).UTC()
+	case arrow.Nanosecond:
+	}
+	return time.Unix(0, int64(v)).UTC()
+}
+
+// appendCells reads one Arrow array. Equal texts of a column share their bytes through seen.
+func appendCells(out []any, a arrow.Array, seen map[string]any, text *int) ([]any, error) {
+	share := func(s string) any {
+		*text += len(s)
+		v, ok := seen[s]
+		if !ok {
+			s = strings.Clone(s) // the array's memory goes back to the library
+			if v = s; len(seen) < readBatch {
+				seen[s] = v
+			}
+		}
+		return v
+	}
 	var at func(i int) any
 	switch a := a.(type) {
 	case *array.Boolean:
@@ -239,16 +496,19 @@ func appendCells(out []any, a arrow.Array) ([]any, error) {
 	case *array.Float64:
 		at = func(i int) any { return a.Value(i) }
 	case *array.String:
-		at = func(i int) any { return strings.Clone(a.Value(i)) }
+		at = func(i int) any { return share(a.Value(i)) }
 	case *array.LargeString:
-		at = func(i int) any { return strings.Clone(a.Value(i)) }
+		at = func(i int) any { return share(a.Value(i)) }
 	case *array.Timestamp:
-		unit := a.DataType().(*arrow.TimestampType).Unit
-		at = func(i int) any { return a.Value(i).ToTime(unit).UTC() }
+		unit := arrow.Nanosecond
+		if t, ok := a.DataType().(*arrow.TimestampType); ok {
+			unit = t.Unit
+		}
+		at = func(i int) any { return instantOf(a.Value(i), unit) }
 	case *array.Date32:
 		at = func(i int) any { return a.Value(i).ToTime().UTC() }
 	default:
-		return nil, fmt.Errorf("has the type %s; use bool, int, float, string or timestamp", a.DataType())
+		return nil, readable(a.DataType())
 	}
 	for i := range a.Len() {
 		if a.IsNull(i) {
@@ -269,6 +529,7 @@ const rowGroup = 128 << 10
 
 // writeParquet writes columns as a Parquet file: the same columns and values always give the same bytes.
 func writeParquet(cols []Column, rows int, cell func(row, col int) any) (_ []byte, err error) {
+	boundCodecs()
 	fields := make([]arrow.Field, len(cols))
 	for i, c := range cols {
 		fields[i] = arrow.Field{Name: c.Name, Type: arrowType(c.Type), Nullable: true}

@@ -217,7 +217,12 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 	if err != nil {
 		return nil, nil, err
 	}
-	in, err := readTable(t.SpineFormat, spine)
+	done, err := s.decode(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	in, err := readTable(t.SpineFormat, spine, anyNames)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -551,7 +556,7 @@ func (s *Store) TrainingColumns(ctx context.Context, tenant waybill.Tenant, dige
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := readParquet(data)
+	t, err := readParquet(data, anyNames, false)
 	if err != nil {
 		return nil, nil, waybill.Wrap(waybill.Corrupt, err, "the training set cannot be read")
 	}

@@ -52,7 +52,7 @@ func typed(c Column, v any) (any, error) {
 			return typed(c, nil)
 		}
 		if math.IsInf(x, 0) {
-			return nil, fmt.Errorf("is infinite; give a finite number")
+			return nil, fmt.Errorf("is infinite or too large for %s; give a finite number", c.Type)
 		}
 		if c.Min != nil && x < *c.Min || c.Max != nil && x > *c.Max {
 			return nil, fmt.Errorf("is %v, outside %s", x, span(c))
@@ -100,8 +100,11 @@ func convert(t Type, v any) (any, error) {
 		case int32:
 			n = int64(v)
 		case float64:
-			if v != math.Trunc(v) || math.Abs(v) > 1<<53 {
+			if v != math.Trunc(v) {
 				return nil, wrong()
+			}
+			if math.Abs(v) >= 1<<53 { // 2^53 + 1 arrives as 2^53
+				return nil, fmt.Errorf("is the number %g, too large to be exact; give whole numbers from 2^53 on as text", v)
 			}
 			n = int64(v)
 		case string:
@@ -151,18 +154,38 @@ func convert(t Type, v any) (any, error) {
 	return nil, wrong()
 }
 
+// toTime reads a time from outside. Its year, in UTC, is bounded: Postgres and nanoseconds in 64 bits have ends, too.
 func toTime(v any) (time.Time, error) {
+	t, err := storedTime(v)
+	if err == nil && (t.Year() < minYear || t.Year() > maxYear) {
+		return time.Time{}, fmt.Errorf("is %s; give a time in the years %d to %d", describe(v), minYear, maxYear)
+	}
+	return t, err
+}
+
+const minYear, maxYear = 1900, 2200
+
+// storedTime reads a time without bounds: what was accepted once is never refused again.
+func storedTime(v any) (time.Time, error) {
 	switch v := v.(type) {
 	case time.Time:
 		return v.UTC().Truncate(time.Microsecond), nil
 	case string:
 		for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999", "2006-01-02T15:04:05", "2006-01-02"} {
-			if t, err := time.Parse(layout, v); err == nil && t.Year() >= 1900 && t.Year() <= 2200 {
+			if t, err := time.Parse(layout, v); err == nil {
 				return t.UTC().Truncate(time.Microsecond), nil
 			}
 		}
 	}
 	return time.Time{}, fmt.Errorf("is %s; give a time as 2026-04-10T18:00:00Z", describe(v))
+}
+
+// restore converts a stored value to a column's Go type. Unlike convert it holds it against no bounds.
+func restore(t Type, v any) (any, error) {
+	if t == Timestamp {
+		return storedTime(v)
+	}
+	return convert(t, v)
 }
 
 func describe(v any) string {
@@ -177,6 +200,11 @@ func describe(v any) string {
 		return "the number " + strconv.FormatInt(v, 10)
 	case bool:
 		return "a truth value"
+	case time.Time:
+		if v.Year() < 0 || v.Year() > 9999 {
+			return "a time in the year " + strconv.Itoa(v.Year())
+		}
+		return "the time " + v.UTC().Format(time.RFC3339)
 	case []any:
 		return "a list"
 	}
@@ -300,7 +328,7 @@ func typeAll(cols []Column, vs []any) ([]any, error) {
 		if v == nil {
 			continue
 		}
-		x, err := convert(cols[i].Type, v)
+		x, err := restore(cols[i].Type, v)
 		if err != nil {
 			return nil, waybill.Errorf(waybill.Corrupt, "the stored value of %s %s", cols[i].Name, err)
 		}
