@@ -165,9 +165,14 @@ func TestPush_AllOrNothing(t *testing.T) {
 	if err != nil || first.Seq != 1 || first.Duplicate {
 		t.Fatalf("%+v, %v: the refused push must leave nothing", first, err)
 	}
-	again, err := b.push("one", load("W1", b.now, 0.9))
+	at := b.now
+	b.now = b.now.Add(time.Minute) // a retry comes later
+	again, err := b.push("one", load("W1", at, 0.5))
 	if err != nil || !again.Duplicate || again.Seq != 1 || again.Digest != first.Digest {
 		t.Fatalf("%+v, %v", again, err)
+	}
+	if other, err := b.push("one", load("W1", at, 0.9)); waybill.CodeOf(err) != waybill.Conflict {
+		t.Fatalf("other rows under the same id would be lost: %+v, %v", other, err)
 	}
 	if next, err := b.push("two", load("W1", b.now, nil)); err != nil || next.Seq != 2 {
 		t.Fatalf("%+v, %v", next, err)

@@ -57,8 +57,12 @@ func TestIngest_FilesOfAllKinds(t *testing.T) {
 					t.Errorf("cells: %+v", cells)
 				}
 			}
-			if again, err := b.ingest("1", featurestore.CSV, "nonsense"); err != nil || !again.Duplicate || again.Digest != k.Digest {
+			b.now = b.now.Add(time.Minute)
+			if again, err := b.ingest("1", featurestore.CSV, c.body); err != nil || !again.Duplicate || again.Digest != k.Digest {
 				t.Errorf("the same batch again: %+v, %v", again, err)
+			}
+			if other, err := b.ingest("1", featurestore.CSV, strings.Replace(c.body, "0.25", "0.26", 1)); waybill.CodeOf(err) != waybill.Conflict {
+				t.Errorf("other rows under the same id would be lost: %+v, %v", other, err)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"waybill"
+	"waybill/internal/bucket"
 )
 
 // Where files lie in the bucket; each under its SHA-256.
@@ -33,7 +35,8 @@ type IngestRequest struct {
 
 // Ingest validates a file and appends it to the view's log as one commit: all of its rows or none. The columns are the
 // view's join keys, features and event_time; a feature without a column is null. What is wrong is named by line. A batch
-// id that was accepted before returns the first commit and writes nothing. The rows lie in the bucket as Parquet.
+// id that was accepted before with the same rows returns the first commit and writes nothing; with other rows it is a
+// Conflict. The rows lie in the bucket as Parquet.
 func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestRequest) (Commit, error) {
 	v, err := s.view(ctx, s.pool, actor.Tenant, req.View)
 	if err != nil {
@@ -43,31 +46,16 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 	if req.BatchID == "" || len(req.BatchID) > 128 {
 		return Commit{}, waybill.InvalidField("batch_id", "must have 1 to 128 bytes; it makes the ingest safe to repeat")
 	}
-	if c, err := s.batch(ctx, actor.Tenant, ref, req.BatchID); err == nil || waybill.CodeOf(err) != waybill.NotFound {
-		return c, err
-	}
 	data, err := readFile(req.Body)
 	if err != nil {
 		return Commit{}, err
 	}
-	done, err := s.decode(ctx)
+	rows, err := s.fileRows(ctx, &v.View, req, data)
 	if err != nil {
 		return Commit{}, err
 	}
-	defer done()
-	t, err := readTable(req.Format, data, func(names []string) error {
-		if err := rename(names, req.Columns); err != nil {
-			return err
-		}
-		return checkNames(&v.View, names)
-	})
-	if err != nil {
-		return Commit{}, err
-	}
-	now := s.clock()
-	rows, err := checkTable(&v.View, t, now)
-	if err != nil {
-		return Commit{}, err
+	if c, err := s.batch(ctx, actor.Tenant, ref, req.BatchID, contentDigest(rows)); err == nil || waybill.CodeOf(err) != waybill.NotFound {
+		return c, err
 	}
 	out, err := writeCommitFile(&v.View, rows)
 	if err != nil {
@@ -78,7 +66,26 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 		return Commit{}, err
 	}
 	// From here on a failure leaves an object that no commit names; it is harmless, and the same file finds it again.
-	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(o.SHA256[:]), now, rows, nil, o.Key)
+	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(o.SHA256[:]), rows, nil, o.Key)
+}
+
+// fileRows reads and checks a file, when it is its turn.
+func (s *Store) fileRows(ctx context.Context, v *View, req IngestRequest, data []byte) ([]row, error) {
+	done, err := s.decode(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	t, err := readTable(req.Format, data, func(names []string) error {
+		if err := rename(names, req.Columns); err != nil {
+			return err
+		}
+		return checkNames(v, names)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return checkTable(v, t, s.clock())
 }
 
 // decode waits for its turn to read a file into memory: at most decoders do at once. The caller calls done.
@@ -215,6 +222,9 @@ func (s *Store) object(ctx context.Context, key string) ([]byte, error) {
 		return nil, waybill.Errorf(waybill.Corrupt, "the object %s does not end in a digest", key)
 	}
 	data, err := s.bucket.GetVerified(ctx, key, [32]byte(raw), MaxFileBytes)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return nil, waybill.Wrap(waybill.Corrupt, err, "the object "+key+" is gone from the bucket; restore it")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read object: %w", err)
 	}

@@ -21,7 +21,7 @@ import (
 const (
 	MaxPushRows = 10_000
 	maxInline   = 8 << 20
-	// futureTolerance is how far a producer's clock may be ahead of ours.
+	// futureTolerance is how far a producer's clock may be ahead of ours. Such rows are served from their event time on.
 	futureTolerance = 5 * time.Minute
 )
 
@@ -46,19 +46,24 @@ type Commit struct {
 }
 
 const (
-	nextSeq      pg.SQL = `UPDATE featurestore.log SET seq = seq + 1 WHERE tenant = $1 AND view = $2 AND version = $3 RETURNING seq`
+	lockLog      pg.SQL = `SELECT seq + 1, known_at FROM featurestore.log WHERE tenant = $1 AND view = $2 AND version = $3 FOR UPDATE`
 	insertCommit pg.SQL = `
-INSERT INTO featurestore.commit (tenant, view, version, seq, batch_id, digest, rows, min_event, max_event, inline, object, actor, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+WITH log AS (UPDATE featurestore.log SET seq = $4, known_at = $13 WHERE tenant = $1 AND view = $2 AND version = $3)
+INSERT INTO featurestore.commit (tenant, view, version, seq, batch_id, digest, rows, min_event, max_event, inline, object, actor, created_at, content)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 	findBatch pg.SQL = `
-SELECT seq, rows, digest, min_event, max_event, created_at, actor FROM featurestore.commit
+SELECT seq, rows, digest, min_event, max_event, created_at, actor, coalesce(content, '') FROM featurestore.commit
 WHERE tenant = $1 AND view = $2 AND version = $3 AND batch_id = $4`
 	selectCommits pg.SQL = `
-SELECT seq, digest, inline, coalesce(object, ''), created_at FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3 AND seq > $4 AND seq <= $5 ORDER BY seq`
+SELECT seq, digest, inline, coalesce(object, ''), created_at FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3 AND seq > $4 AND seq <= $5 ORDER BY seq LIMIT $6`
 )
 
+// commitsAtOnce is how many commits are fetched together: of pushes, at most 256 MiB.
+const commitsAtOnce = 32
+
 // Push validates rows and appends them to the view's log as one commit: all of them or none. Up to 20 violations are
-// named as rows[3].queue. A batch id that was accepted before returns the first commit and writes nothing.
+// named as rows[3].queue. A batch id that was accepted before with the same rows returns the first commit and writes
+// nothing; with other rows it is a Conflict. The rows' knowledge time is the commit's: when the log took it in.
 func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) (Commit, error) {
 	v, err := s.view(ctx, s.pool, actor.Tenant, req.View)
 	if err != nil {
@@ -71,8 +76,7 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 	if len(req.Rows) == 0 || len(req.Rows) > MaxPushRows {
 		return Commit{}, waybill.InvalidField("rows", fmt.Sprintf("must be 1 to %d; it has %d", MaxPushRows, len(req.Rows)))
 	}
-	now := s.clock()
-	rows, err := checkRows(&v.View, req.Rows, now)
+	rows, err := checkRows(&v.View, req.Rows, s.clock())
 	if err != nil {
 		return Commit{}, err
 	}
@@ -84,27 +88,33 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 		return Commit{}, waybill.Errorf(waybill.TooLarge, "the rows have %d bytes; at most %d in one push", len(inline), maxInline)
 	}
 	sum := sha256.Sum256(inline)
-	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(sum[:]), now, rows, inline, "")
+	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(sum[:]), rows, inline, "")
 }
 
 // append puts one commit at the end of a view's log: rows inline or in the bucket under object.
-func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, batch, digest string, now time.Time, rows []row, inline []byte, object string) (Commit, error) {
-	c := Commit{View: ref, Rows: int64(len(rows)), Digest: digest, At: now, Actor: actor.ID}
+func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, batch, digest string, rows []row, inline []byte, object string) (Commit, error) {
+	c := Commit{View: ref, Rows: int64(len(rows)), Digest: digest, Actor: actor.ID}
 	c.MinEvent, c.MaxEvent = span2(rows)
+	content := contentDigest(rows)
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := tx.QueryRow(ctx, string(nextSeq), actor.Tenant, ref.Name, ref.Version).Scan(&c.Seq); err != nil {
+		var known time.Time
+		if err := tx.QueryRow(ctx, string(lockLog), actor.Tenant, ref.Name, ref.Version).Scan(&c.Seq, &known); err != nil {
 			return fmt.Errorf("lock view log: %w", err)
+		}
+		// The clock is read under the lock, and a slow one does not count: within a log a later commit never knew less.
+		if c.At = s.clock(); c.At.Before(known) {
+			c.At = known.UTC()
 		}
 		var key *string
 		if object != "" {
 			key = &object
 		}
 		if _, err := tx.Exec(ctx, string(insertCommit), actor.Tenant, ref.Name, ref.Version, c.Seq, batch, c.Digest, c.Rows,
-			c.MinEvent, c.MaxEvent, inline, key, actor.ID, now); err != nil {
+			c.MinEvent, c.MaxEvent, inline, key, actor.ID, c.At, content); err != nil {
 			return fmt.Errorf("insert commit: %w", err)
 		}
 		node := commitNode(ref, c.Seq)
-		if err := lineage.Record(ctx, tx, actor.Tenant, now,
+		if err := lineage.Record(ctx, tx, actor.Tenant, c.At,
 			lineage.Edge{From: lineage.ActorNode(actor), To: node, Kind: lineage.Wrote},
 			lineage.Edge{From: node, To: lineage.Node("view:" + ref.String()), Kind: lineage.Reads}); err != nil {
 			return err
@@ -113,7 +123,7 @@ func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 		return err
 	})
 	if pg.IsUnique(err, "commit_batch_once") {
-		return s.batch(ctx, actor.Tenant, ref, batch)
+		return s.batch(ctx, actor.Tenant, ref, batch, content)
 	}
 	if err != nil {
 		return Commit{}, err
@@ -122,15 +132,21 @@ func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 	return c, nil
 }
 
-// batch returns the commit that an earlier write with the same batch id made.
-func (s *Store) batch(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch string) (Commit, error) {
+// batch returns the commit that an earlier write with the same batch id made, NotFound when there is none, and Conflict
+// when that had other rows. Commits from before content digests are taken to have had the same.
+func (s *Store) batch(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch, content string) (Commit, error) {
 	c := Commit{View: ref, Duplicate: true}
-	err := s.pool.QueryRow(ctx, string(findBatch), tenant, ref.Name, ref.Version, batch).Scan(&c.Seq, &c.Rows, &c.Digest, &c.MinEvent, &c.MaxEvent, &c.At, &c.Actor)
+	var was string
+	err := s.pool.QueryRow(ctx, string(findBatch), tenant, ref.Name, ref.Version, batch).Scan(&c.Seq, &c.Rows, &c.Digest, &c.MinEvent, &c.MaxEvent, &c.At, &c.Actor, &was)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Commit{}, waybill.Errorf(waybill.NotFound, "there is no such batch")
 	}
 	if err != nil {
 		return Commit{}, fmt.Errorf("select commit: %w", err)
+	}
+	if was != "" && was != content {
+		return Commit{}, waybill.Errorf(waybill.Conflict, "batch %s was accepted before, as commit %d, with other rows; nothing was written: give other rows another batch id",
+			strconv.QuoteToGraphic(short(batch)), c.Seq)
 	}
 	return c, nil
 }
@@ -182,7 +198,7 @@ func checkRow(v *View, get func(name string) any, now time.Time, fail func(field
 	case event.After(now.Add(futureTolerance)):
 		fail("event_time", "lies in the future ("+event.Format(time.RFC3339)+"); at most five minutes are tolerated")
 	}
-	r.event, r.knowledge = event.UnixMicro(), now.UnixMicro()
+	r.event = event.UnixMicro()
 	r.keys, r.values = make([]any, 0, len(v.Entity.Keys)), make([]any, 0, len(v.Features))
 	for _, k := range v.Entity.Keys {
 		k.Required = true
@@ -203,12 +219,9 @@ func checkRow(v *View, get func(name string) any, now time.Time, fail func(field
 	return r
 }
 
-// commits reads the rows of the commits after, up to and including upTo. Every commit's digest is checked.
-func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo int64) ([]row, error) {
-	rows, err := s.pool.Query(ctx, string(selectCommits), key.tenant, key.ref.Name, key.ref.Version, after, upTo)
-	if err != nil {
-		return nil, fmt.Errorf("select commits: %w", err)
-	}
+// commits calls each with the rows of the commits after, up to and including upTo, one commit at a time in their order.
+// Every commit's digest is checked.
+func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo int64, each func(seq int64, rows []row) error) error {
 	type stored struct {
 		seq    int64
 		digest string
@@ -216,33 +229,47 @@ func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo i
 		object string
 		at     time.Time
 	}
-	list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c stored, err error) {
-		return c, r.Scan(&c.seq, &c.digest, &c.inline, &c.object, &c.at)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read commits of %s: %w", key.ref, err)
-	}
-	var out []row
-	for _, c := range list {
-		data := c.inline
-		if c.object != "" {
-			if data, err = s.object(ctx, c.object); err != nil {
-				return nil, fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
-			}
-		}
-		if sum := sha256.Sum256(data); "sha256:"+hex.EncodeToString(sum[:]) != c.digest {
-			return nil, waybill.Errorf(waybill.Corrupt, "commit %d of %s does not match its digest; restore its bytes", c.seq, key.ref)
-		}
-		var more []row
-		if c.object != "" {
-			more, err = readCommitFile(v, c.seq, c.at.UnixMicro(), data)
-		} else {
-			more, err = decodeRows(v, c.seq, data)
-		}
+	for after < upTo {
+		rows, err := s.pool.Query(ctx, string(selectCommits), key.tenant, key.ref.Name, key.ref.Version, after, upTo, commitsAtOnce)
 		if err != nil {
-			return nil, fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
+			return fmt.Errorf("select commits: %w", err)
 		}
-		out = append(out, more...)
+		list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c stored, err error) {
+			return c, r.Scan(&c.seq, &c.digest, &c.inline, &c.object, &c.at)
+		})
+		if err != nil {
+			return fmt.Errorf("read commits of %s: %w", key.ref, err)
+		}
+		for _, c := range list {
+			if c.seq != after+1 {
+				break
+			}
+			data := c.inline
+			if c.object != "" {
+				if data, err = s.object(ctx, c.object); err != nil {
+					return fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
+				}
+			}
+			if sum := sha256.Sum256(data); "sha256:"+hex.EncodeToString(sum[:]) != c.digest {
+				return waybill.Errorf(waybill.Corrupt, "commit %d of %s does not match its digest; restore its bytes", c.seq, key.ref)
+			}
+			var more []row
+			if c.object != "" {
+				more, err = readCommitFile(v, c.seq, c.at.UnixMicro(), data)
+			} else {
+				more, err = decodeRows(v, c.seq, c.at.UnixMicro(), data)
+			}
+			if err != nil {
+				return fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
+			}
+			if err := each(c.seq, more); err != nil {
+				return err
+			}
+			after = c.seq
+		}
+		if len(list) == 0 || after < list[len(list)-1].seq {
+			return waybill.Errorf(waybill.Corrupt, "commit %d of %s is missing; restore it", after+1, key.ref)
+		}
 	}
-	return out, nil
+	return nil
 }

@@ -18,7 +18,7 @@ type Status string
 const (
 	Present       Status = "PRESENT"
 	NullValue     Status = "NULL_VALUE"      // the row is there, the value is null
-	NotFound      Status = "NOT_FOUND"       // no row for the key
+	NotFound      Status = "NOT_FOUND"       // no row for the key, or none whose event time has come
 	OutsideMaxAge Status = "OUTSIDE_MAX_AGE" // now − event time > ttl; the value is withheld
 )
 
@@ -30,6 +30,9 @@ type Cell struct {
 	View   waybill.VersionRef // zero for inputs and expressions
 	Event  time.Time          // zero when there is no row
 	Seq    int64              // commit that wrote it
+	// Sources says what an expression was computed from: "request" for the service's inputs and "view@v1" for features,
+	// sorted; nil for inputs and features. It belongs to the reader: do not change it.
+	Sources []string
 }
 
 // Vector is a service's outputs for one row.
@@ -41,24 +44,39 @@ type Vector struct {
 // plan is a compiled service.
 type plan struct {
 	service  Service
+	views    []lookup
 	features []planned
-	exprs    []*expr.Program
+	exprs    []formula
 	outputs  []Column
 	places   []int // output → place among inputs, features, expressions
 }
 
+// lookup is one row of one view, which all of the view's features are read from.
+type lookup struct {
+	ref  waybill.VersionRef
+	keys []int // places of the join keys among the inputs
+}
+
 type planned struct {
 	ref   waybill.FeatureRef
-	keys  []Column
+	view  int // place in plan.views
 	index int // of the feature in the view's row
-	typ   Type
 }
+
+type formula struct {
+	*expr.Program
+	uses    []int    // places of what it reads among inputs and features
+	sources []string // of Cell
+}
+
+// request is the source of what comes with the request.
+const request = "request"
 
 // Reader reads one service version. It is immutable and safe for concurrent use.
 type Reader struct {
 	*plan
 	version waybill.VersionRef
-	online  []*online // per planned feature
+	online  []*online // per looked-up view
 }
 
 // compileService resolves columns and compiles expressions.
@@ -83,16 +101,43 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 		if n < 0 {
 			return nil, waybill.InvalidField(fmt.Sprintf("features[%d]", i), ref.View.String()+" has no feature "+ref.Feature)
 		}
-		p.features = append(p.features, planned{ref, v.Entity.Keys, n, v.Features[n].Type})
+		at := slices.IndexFunc(p.views, func(l lookup) bool { return l.ref == ref.View })
+		if at < 0 {
+			l := lookup{ref: ref.View}
+			for _, k := range v.Entity.Keys {
+				n := slices.IndexFunc(s.Inputs, func(c Column) bool { return c.Name == k.Name })
+				if n < 0 {
+					return nil, waybill.InvalidField("inputs", fmt.Sprintf("lack the join key %s (%s) of %s", k.Name, k.Type, ref.View))
+				}
+				l.keys = append(l.keys, n)
+			}
+			at, p.views = len(p.views), append(p.views, l)
+		}
+		p.features = append(p.features, planned{ref, at, n})
 		vars[ref.Feature] = celType(v.Features[n].Type)
 		all = append(all, v.Features[n])
+	}
+	sources := map[string][]string{} // by name
+	for _, in := range s.Inputs {
+		sources[in.Name] = []string{request}
+	}
+	for _, f := range p.features {
+		sources[f.ref.Feature] = []string{f.ref.View.String()}
 	}
 	for i, e := range s.Expressions {
 		prog, err := expr.Compile(fmt.Sprintf("expressions[%d].expr", i), e.Expr, vars, celType(e.Type))
 		if err != nil {
 			return nil, err
 		}
-		p.exprs = append(p.exprs, prog)
+		f := formula{Program: prog, sources: []string{}}
+		for _, name := range prog.Vars() {
+			f.uses = append(f.uses, slices.IndexFunc(all, func(c Column) bool { return c.Name == name }))
+			f.sources = append(f.sources, sources[name]...)
+		}
+		slices.Sort(f.sources)
+		f.sources = slices.Compact(f.sources)
+		sources[e.Name] = f.sources
+		p.exprs = append(p.exprs, f)
 		all = append(all, Column{Name: e.Name, Type: e.Type})
 	}
 	names := s.Outputs
@@ -157,8 +202,8 @@ func (s *Store) compile(ctx context.Context, tenant waybill.Tenant, sv storedSer
 		return nil, err
 	}
 	r := &Reader{plan: p, version: waybill.VersionRef{Name: sv.Name, Version: sv.Version}}
-	for _, f := range p.features {
-		o, err := s.online(ctx, viewKey{tenant, f.ref.View})
+	for _, l := range p.views {
+		o, err := s.online(ctx, viewKey{tenant, l.ref})
 		if err != nil {
 			return nil, err
 		}
@@ -178,9 +223,17 @@ func (r *Reader) Inputs() []Column { return r.service.Inputs }
 func (r *Reader) Outputs() []Column { return r.outputs }
 
 // Read returns a vector per row. Rows hold the service's inputs by name; one that is absent is null, but a join key
-// that is null or of another type is an Invalid error that names it.
+// that is null or of another type is an Invalid error that names it. All features of a view come from one row of it, and
+// no value from after now. Errors: Unavailable while the log of a view has not been read.
 func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any) ([]Vector, error) {
+	for i, o := range r.online {
+		if !o.ready.Load() {
+			return nil, waybill.Errorf(waybill.Unavailable, "the rows of %s have not been read from its log by this hub; the hub's log says why, and it tries again", r.views[i].ref)
+		}
+	}
 	out := make([]Vector, len(rows))
+	found := make([]*row, len(r.views))
+	var key []byte
 	for i, in := range rows {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -189,24 +242,38 @@ func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any)
 		if err != nil {
 			return nil, err
 		}
+		for j := range r.views {
+			if key, err = r.views[j].appendKey(key[:0], cells); err != nil {
+				return nil, waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, err.Error()), "is missing; it is a join key of "+r.views[j].ref.String())
+			}
+			found[j] = r.online[j].get(key, now.UnixMicro())
+		}
 		for j := range r.features {
 			f := &r.features[j]
-			keys := make([]any, len(f.keys))
-			for k, col := range f.keys {
-				n := slices.IndexFunc(r.service.Inputs, func(c Column) bool { return c.Name == col.Name })
-				if cells[n].Value == nil {
-					return nil, waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, col.Name), "is missing; it is a join key of "+f.ref.View.String())
-				}
-				keys[k] = cells[n].Value
-			}
-			cells = append(cells, r.online[j].cell(f, encodeKey(keys), now))
+			cells = append(cells, f.cell(found[f.view], now, r.online[f.view].ttl))
 		}
-		if cells, err = r.plan.evaluate(cells); err != nil {
+		if cells, err = r.evaluate(cells); err != nil {
 			return nil, err
 		}
 		out[i] = r.vector(cells)
 	}
 	return out, nil
+}
+
+// missingKey is the name of a join key without a value.
+type missingKey string
+
+func (m missingKey) Error() string { return string(m) }
+
+// appendKey writes the view's join key from the inputs at the head of cells.
+func (l *lookup) appendKey(b []byte, cells []Cell) ([]byte, error) {
+	for _, n := range l.keys {
+		if cells[n].Value == nil {
+			return nil, missingKey(cells[n].Name)
+		}
+		b = appendKey(b, cells[n].Value)
+	}
+	return b, nil
 }
 
 func (r *Reader) inputs(i int, in map[string]any) ([]Cell, error) {
@@ -228,43 +295,44 @@ func cellOf(name string, v any) Cell {
 	return Cell{Name: name, Value: v, Status: Present}
 }
 
-// cell looks one feature up.
-func (o *online) cell(f *planned, key string, now time.Time) Cell {
-	o.mu.RLock()
-	r := o.rows[key]
-	o.mu.RUnlock()
+// cell reads one feature from a row; r is nil when there is none.
+func (f *planned) cell(r *row, now time.Time, ttl time.Duration) Cell {
 	if r == nil {
 		return Cell{Name: f.ref.Feature, Status: NotFound, View: f.ref.View}
 	}
 	c := cellOf(f.ref.Feature, r.values[f.index])
 	c.View, c.Event, c.Seq = f.ref.View, time.UnixMicro(r.event).UTC(), r.seq
-	if o.ttl > 0 && now.Sub(c.Event) > o.ttl {
+	if ttl > 0 && now.Sub(c.Event) > ttl {
 		c.Value, c.Status = nil, OutsideMaxAge
 	}
 	return c
 }
 
-// evaluate appends the on-demand features. A formula over a missing value that does not handle it gives null, as a
-// missing feature does; training and serving go through here alike.
+// evaluate appends the on-demand features, each converted to its declared type. A formula over a missing value that does
+// not handle it gives null, as a missing feature does; one that fails although it has all that it reads is an error, and
+// so is a result that the type cannot hold. Training and serving go through here alike.
 func (p *plan) evaluate(cells []Cell) ([]Cell, error) {
 	if len(p.exprs) == 0 {
 		return cells, nil
 	}
 	vars := make(map[string]any, len(cells))
-	missing := false
 	for _, c := range cells {
 		vars[c.Name] = c.Value
-		missing = missing || c.Value == nil
 	}
-	for i, prog := range p.exprs {
-		v, err := prog.Eval(vars)
+	for i := range p.exprs {
+		f, e := &p.exprs[i], &p.service.Expressions[i]
+		v, err := f.Eval(vars)
 		if err != nil {
-			if !missing {
+			if !slices.ContainsFunc(f.uses, func(n int) bool { return cells[n].Value == nil }) {
 				return nil, err
 			}
 			v = nil
+		} else if v, err = typed(Column{Name: e.Name, Type: e.Type}, v); err != nil {
+			return nil, waybill.InvalidField(fmt.Sprintf("expressions[%d].expr", i), "the result "+err.Error())
 		}
-		cells = append(cells, cellOf(p.service.Expressions[i].Name, v))
+		c := cellOf(e.Name, v)
+		c.Sources = f.sources
+		cells = append(cells, c)
 	}
 	return cells, nil
 }
@@ -286,7 +354,7 @@ func (p *plan) vector(cells []Cell) Vector {
 const awaitFor = 5 * time.Second
 
 // Await returns once a commit of a view is visible to online reads of this node; ref.Version 0 is the latest version.
-// Errors: Deadline when it is not in time.
+// Errors: Deadline when it is not in time, Unavailable when the view's log cannot be read.
 func (s *Store) Await(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, seq int64) error {
 	ctx, cancel := context.WithTimeout(ctx, awaitFor)
 	defer cancel()
@@ -299,11 +367,16 @@ func (s *Store) Await(ctx context.Context, tenant waybill.Tenant, ref waybill.Ve
 		return err
 	}
 	for o.seq.Load() < seq {
-		if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
-			return err
-		}
+		failed, waiting, err := s.refresh(ctx)
 		if o.seq.Load() >= seq {
 			break
+		}
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		s.complain(ctx, failed)
+		if len(failed)+len(waiting) > 0 && s.stuck(o) { // the caller's view, and not some other
+			return waybill.Errorf(waybill.Unavailable, "the log of %s@v%d cannot be read beyond commit %d; the hub's log says why, and it tries again", v.Name, v.Version, o.seq.Load())
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
@@ -312,4 +385,10 @@ func (s *Store) Await(ctx context.Context, tenant waybill.Tenant, ref waybill.Ve
 		}
 	}
 	return nil
+}
+
+func (s *Store) stuck(o *online) bool {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	return o.failed != nil
 }

@@ -50,11 +50,53 @@ type viewKey struct {
 
 // online is the memory of one view version: the winner of every key.
 type online struct {
-	view *View
-	ttl  time.Duration
-	mu   sync.RWMutex
-	rows map[string]*row // guarded by mu; a row is never changed
-	seq  atomic.Int64    // commits applied
+	view  *View
+	ttl   time.Duration
+	mu    sync.RWMutex
+	rows  map[string]*row // guarded by mu, as is row.prev; nothing else of a row is ever changed
+	seq   atomic.Int64    // commits applied
+	ready atomic.Bool     // the whole log was here once: what is not in rows does not exist
+
+	// Guarded by Store.apply: why the log cannot be followed beyond seq, and when that is tried again.
+	failed error
+	wait   time.Duration
+	retry  time.Time
+}
+
+// settle is how long after its event time a row may still be in the future of a reader, who took his time a little earlier.
+const settle = time.Second
+
+// get returns the winner for a key among the rows whose event time is not after now, or nil.
+func (o *online) get(key []byte, now int64) *row {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	r := o.rows[string(key)]
+	for r != nil && r.event > now {
+		r = r.prev
+	}
+	return r
+}
+
+// put takes a row in; the caller holds mu. A row that is not settled keeps those that it beat in prev, best first, since
+// they are the winners until its event time: so online never serves what the join at that moment would refuse.
+func (o *online) put(r *row, now int64) {
+	settled := now - settle.Microseconds()
+	head := o.rows[r.key]
+	if head == nil || !head.after(r) { // a tie within a commit: the last row wins, as in the join
+		r.prev, head = head, r
+		o.rows[r.key] = r
+	} else {
+		p := head
+		for p.prev != nil && p.prev.after(r) {
+			p = p.prev
+		}
+		r.prev, p.prev = p.prev, r
+	}
+	for p := head; p != nil; p = p.prev {
+		if p.event <= settled {
+			p.prev = nil
+		}
+	}
 }
 
 // Change is one difference between what is published and what was given.
@@ -81,7 +123,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 // decoders is how many files may be read into memory at once.
 const decoders = 2
 
-// Open loads the winners of every view into memory. Call Run to follow the log.
+// Open loads the winners of every view into memory. A view whose log cannot be read is logged, answers Unavailable and
+// is tried again; the others are served. Call Run to follow the log.
 func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*Store, error) {
 	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
@@ -93,11 +136,11 @@ func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (
 	if s.poll == 0 {
 		s.poll = time.Second
 	}
-	if err := s.Refresh(ctx); waybill.CodeOf(err) == waybill.Corrupt {
-		s.logger.ErrorContext(ctx, "a view cannot be read, the others are served", "error", err)
-	} else if err != nil {
+	failed, _, err := s.refresh(ctx)
+	if err != nil {
 		return nil, err
 	}
+	s.complain(ctx, failed)
 	return s, nil
 }
 
@@ -111,18 +154,40 @@ func (s *Store) Run(ctx context.Context) error {
 
 // follow refreshes and logs what could not be: the rows in memory go on being served with their true ages.
 func (s *Store) follow(ctx context.Context) {
-	if err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+	failed, _, err := s.refresh(ctx)
+	if err != nil && ctx.Err() == nil {
 		s.logger.WarnContext(ctx, "feature log not followed, rows age", "error", err)
+	}
+	s.complain(ctx, failed)
+}
+
+// complain logs once for every try, of which there are few.
+func (s *Store) complain(ctx context.Context, failed []error) {
+	for _, err := range failed {
+		s.logger.ErrorContext(ctx, "a view cannot be followed, the others are served", "error", err)
 	}
 }
 
-// Refresh applies every commit that memory lacks.
+// Refresh applies every commit that memory lacks. Its error names the views that cannot be followed.
 func (s *Store) Refresh(ctx context.Context) error {
+	failed, waiting, err := s.refresh(ctx)
+	return errors.Join(append(append(failed, waiting...), err)...)
+}
+
+// The waits between tries to follow a view that cannot be read.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Minute
+)
+
+// refresh applies what memory lacks. A view that cannot be read does not keep the others from being followed: what went
+// wrong now is in failed; what went wrong before and is not tried again yet, in waiting. err means that no log was read.
+func (s *Store) refresh(ctx context.Context) (failed, waiting []error, err error) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	rows, err := s.pool.Query(ctx, string(selectLogs))
 	if err != nil {
-		return fmt.Errorf("select logs: %w", err)
+		return nil, nil, fmt.Errorf("select logs: %w", err)
 	}
 	type end struct {
 		Tenant  waybill.Tenant
@@ -132,23 +197,40 @@ func (s *Store) Refresh(ctx context.Context) error {
 	}
 	ends, err := pgx.CollectRows(rows, pgx.RowToStructByPos[end])
 	if err != nil {
-		return fmt.Errorf("read logs: %w", err)
+		return nil, nil, fmt.Errorf("read logs: %w", err)
 	}
-	var errs []error // a view that cannot be read does not keep the others from being followed
 	for _, e := range ends {
 		key := viewKey{e.Tenant, waybill.VersionRef{Name: e.View, Version: e.Version}}
 		o, err := s.online(ctx, key)
 		if err != nil {
-			errs = append(errs, err)
+			failed = append(failed, err)
 			continue
 		}
-		if o.seq.Load() < e.Seq {
-			errs = append(errs, s.catchUp(ctx, key, o, e.Seq))
+		if o.seq.Load() >= e.Seq {
+			o.ready.Store(true)
+			continue
 		}
+		if o.failed != nil && s.clock().Before(o.retry) {
+			waiting = append(waiting, o.failed)
+			continue
+		}
+		err = s.catchUp(ctx, key, o, e.Seq)
+		if ctx.Err() != nil {
+			return failed, waiting, ctx.Err() // says nothing about the view
+		}
+		if o.failed = err; err != nil {
+			o.wait = max(firstRetry, min(2*o.wait, lastRetry))
+			o.retry = s.clock().Add(o.wait)
+			failed = append(failed, err)
+			continue
+		}
+		o.wait = 0
+		o.ready.Store(true)
 	}
-	return errors.Join(errs...)
+	return failed, waiting, nil
 }
 
+// online returns the memory of a view version, empty and not ready until the log is applied.
 func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
 	if o, ok := s.views.Load(key); ok {
 		return o.(*online), nil
@@ -165,21 +247,20 @@ func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
 	return o.(*online), nil
 }
 
-// catchUp applies the commits after what memory holds, up to seq.
+// catchUp applies the commits after what memory holds, up to seq. Each is visible at once and whole; after an error the
+// commits before it stay applied, and the next try begins there.
 func (s *Store) catchUp(ctx context.Context, key viewKey, o *online, seq int64) error {
-	rows, err := s.commits(ctx, key, o.view, o.seq.Load(), seq)
-	if err != nil {
-		return err
-	}
-	o.mu.Lock()
-	for i := range rows {
-		if was := o.rows[rows[i].key]; was == nil || !was.after(&rows[i]) { // a tie within a commit: the last row wins, as in the join
-			o.rows[rows[i].key] = &rows[i]
+	return s.commits(ctx, key, o.view, o.seq.Load(), seq, func(seq int64, rows []row) error {
+		now := s.clock().UnixMicro()
+		o.mu.Lock()
+		for i := range rows {
+			r := rows[i] // a copy: one row that lives on must not keep all those that came with it
+			o.put(&r, now)
 		}
-	}
-	o.mu.Unlock()
-	o.seq.Store(seq)
-	return nil
+		o.mu.Unlock()
+		o.seq.Store(seq)
+		return nil
+	})
 }
 
 // storedView and storedService are definitions as published.

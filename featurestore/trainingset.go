@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -227,11 +226,8 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 		return nil, nil, err
 	}
 	histories, ttls := map[waybill.VersionRef]history{}, map[waybill.VersionRef]int64{}
-	for _, f := range p.features {
-		ref := f.ref.View
-		if _, done := histories[ref]; done {
-			continue
-		}
+	for _, l := range p.views {
+		ref := l.ref
 		v, err := s.view(ctx, s.pool, tenant, ref)
 		if err != nil {
 			return nil, nil, err
@@ -240,8 +236,11 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 		if err != nil {
 			return nil, nil, err
 		}
-		rows, err := s.commits(ctx, viewKey{tenant, ref}, &v.View, 0, t.Views[ref.String()])
-		if err != nil {
+		var rows []row
+		if err := s.commits(ctx, viewKey{tenant, ref}, &v.View, 0, t.Views[ref.String()], func(_ int64, more []row) error {
+			rows = append(rows, more...)
+			return nil
+		}); err != nil {
 			return nil, nil, err
 		}
 		histories[ref], ttls[ref] = newHistory(rows), ttl.Microseconds()
@@ -278,10 +277,10 @@ func (p *plan) examples(in *table, t *TrainingSet) ([]example, error) {
 			return nil, waybill.InvalidField(want.field, strconv.QuoteToGraphic(short(want.column))+" is no column of the spine; it has "+strings.Join(in.names, ", "))
 		}
 	}
-	for _, f := range p.features {
-		for _, k := range f.keys {
-			if in.column(k.Name) < 0 {
-				return nil, waybill.InvalidField("spine", "lacks the column "+k.Name+"; it is a join key of "+f.ref.View.String())
+	for _, l := range p.views {
+		for _, k := range l.keys {
+			if name := p.service.Inputs[k].Name; in.column(name) < 0 {
+				return nil, waybill.InvalidField("spine", "lacks the column "+name+"; it is a join key of "+l.ref.String())
 			}
 		}
 	}
@@ -354,20 +353,18 @@ func (p *plan) example(in *table, i int, t *TrainingSet, columns []example, hist
 		}
 		cells = append(cells, cellOf(c.Name, v))
 	}
-	for _, f := range p.features {
-		keys := make([]any, len(f.keys))
-		for k, col := range f.keys {
-			n := slices.IndexFunc(p.service.Inputs, func(c Column) bool { return c.Name == col.Name })
-			if cells[n].Value == nil {
-				return nil, bad(col.Name, errors.New("is missing; it is a join key of "+f.ref.View.String()))
-			}
-			keys[k] = cells[n].Value
+	found := make([]*row, len(p.views))
+	for j := range p.views {
+		l := &p.views[j]
+		key, err := l.appendKey(nil, cells)
+		if err != nil {
+			return nil, bad(err.Error(), errors.New("is missing; it is a join key of "+l.ref.String()))
 		}
-		c := Cell{Name: f.ref.Feature, Status: NotFound, View: f.ref.View}
-		if r := histories[f.ref.View].asOf(encodeKey(keys), at.UnixMicro(), ttls[f.ref.View], known.UnixMicro()); r != nil {
-			c = cellOf(f.ref.Feature, r.values[f.index])
-		}
-		cells = append(cells, c)
+		found[j] = histories[l.ref].asOf(string(key), at.UnixMicro(), ttls[l.ref], known.UnixMicro())
+	}
+	for j := range p.features {
+		f := &p.features[j]
+		cells = append(cells, f.cell(found[f.view], at, 0)) // asOf has taken the time-to-live into account
 	}
 	if cells, err = p.evaluate(cells); err != nil {
 		return nil, fmt.Errorf("%s: %w", in.line(i), err)

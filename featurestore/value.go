@@ -1,7 +1,9 @@
 package featurestore
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -22,6 +24,7 @@ type row struct {
 	seq       int64
 	keys      []any
 	values    []any
+	prev      *row // online only: see online.put
 }
 
 // after is the winner rule: whether r beats o.
@@ -240,32 +243,56 @@ func number(v any) (float64, bool) {
 func encodeKey(keys []any) string {
 	var b []byte
 	for _, k := range keys {
-		switch k := k.(type) {
-		case bool:
-			b = append(b, 'b', 1)
-			if k {
-				b[len(b)-1] = 2
-			}
-		case int64:
-			b = binary.BigEndian.AppendUint64(append(b, 'i'), uint64(k))
-		case float64:
-			b = binary.BigEndian.AppendUint64(append(b, 'f'), math.Float64bits(k))
-		case string:
-			b = binary.BigEndian.AppendUint32(append(b, 's'), uint32(len(k)))
-			b = append(b, k...)
-		case time.Time:
-			b = binary.BigEndian.AppendUint64(append(b, 't'), uint64(k.UnixMicro()))
-		}
+		b = appendKey(b, k)
 	}
 	return string(b)
 }
 
-// encodeRows writes rows as JSON: [[event µs, knowledge µs, [keys], [features]], …]. Times are µs; decodeRows types
-// the rest by the view.
+func appendKey(b []byte, k any) []byte {
+	switch k := k.(type) {
+	case bool:
+		if k {
+			return append(b, 'b', 2)
+		}
+		return append(b, 'b', 1)
+	case int64:
+		return binary.BigEndian.AppendUint64(append(b, 'i'), uint64(k))
+	case float64:
+		return binary.BigEndian.AppendUint64(append(b, 'f'), math.Float64bits(k))
+	case string:
+		b = binary.BigEndian.AppendUint32(append(b, 's'), uint32(len(k)))
+		return append(b, k...)
+	case time.Time:
+		return binary.BigEndian.AppendUint64(append(b, 't'), uint64(k.UnixMicro()))
+	}
+	return b
+}
+
+// contentDigest identifies rows whatever file or push they came in: event times, keys and values in their order, and
+// no knowledge time.
+func contentDigest(rows []row) string {
+	h := sha256.New()
+	var b []byte
+	for i := range rows {
+		b = binary.BigEndian.AppendUint64(b[:0], uint64(rows[i].event))
+		b = append(b, rows[i].key...)
+		for _, v := range rows[i].values {
+			if v == nil {
+				b = append(b, 'n')
+			}
+			b = appendKey(b, v)
+		}
+		h.Write(b)
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+// encodeRows writes rows as JSON: [[event µs, [keys], [features]], …]. Times are µs; decodeRows types the rest by the
+// view. The knowledge time is the commit's own.
 func encodeRows(rows []row) ([]byte, error) {
-	list := make([][4]any, len(rows))
+	list := make([][3]any, len(rows))
 	for i, r := range rows {
-		list[i] = [4]any{r.event, r.knowledge, plain(r.keys), plain(r.values)}
+		list[i] = [3]any{r.event, plain(r.keys), plain(r.values)}
 	}
 	b, err := json.Marshal(list)
 	if err != nil {
@@ -288,20 +315,25 @@ func plain(vs []any) []any {
 	return out
 }
 
-// decodeRows reads what encodeRows wrote, as commit seq.
-func decodeRows(v *View, seq int64, data []byte) ([]row, error) {
+// decodeRows reads what encodeRows wrote, as commit seq of time at (µs). Rows of earlier hubs repeat that time in second
+// place.
+func decodeRows(v *View, seq, at int64, data []byte) ([]row, error) {
 	var raw [][]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's rows cannot be read")
 	}
 	out := make([]row, 0, len(raw))
 	for _, parts := range raw {
-		if len(parts) != 4 {
+		r := row{seq: seq, knowledge: at}
+		var keys, values []any
+		into := []any{&r.event, &keys, &values}
+		if len(parts) == 4 {
+			into = []any{&r.event, &r.knowledge, &keys, &values}
+		}
+		if len(parts) != len(into) {
 			return nil, waybill.Errorf(waybill.Corrupt, "a commit's row has %d parts", len(parts))
 		}
-		r := row{seq: seq}
-		var keys, values []any
-		for i, into := range []any{&r.event, &r.knowledge, &keys, &values} {
+		for i, into := range into {
 			if err := json.Unmarshal(parts[i], into); err != nil {
 				return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's row cannot be read")
 			}
