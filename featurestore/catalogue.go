@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -95,7 +94,15 @@ func (s *Store) names(ctx context.Context, tenant waybill.Tenant, kind string, p
 }
 
 // ViewInfo returns one view version; version 0 is the latest.
-func (s *Store) ViewInfo(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef) (v ViewInfo, err error) {
+func (s *Store) ViewInfo(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef) (ViewInfo, error) {
+	users, err := s.consumers(ctx, tenant)
+	if err != nil {
+		return ViewInfo{}, err
+	}
+	return s.viewInfo(ctx, tenant, ref, users)
+}
+
+func (s *Store) viewInfo(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, users map[waybill.VersionRef][]string) (v ViewInfo, err error) {
 	if v.Published, err = s.definition(ctx, tenant, "view", ref, &v.View); err != nil {
 		return v, err
 	}
@@ -113,29 +120,35 @@ func (s *Store) ViewInfo(ctx context.Context, tenant waybill.Tenant, ref waybill
 	if latest != nil {
 		v.Latest = latest.UTC()
 	}
-	v.Consumers, err = s.consumers(ctx, tenant, waybill.VersionRef{Name: v.Name, Version: v.Version})
-	return v, err
+	v.Consumers = users[waybill.VersionRef{Name: v.Name, Version: v.Version}]
+	return v, nil
 }
 
-// consumers lists the service versions that read a view version.
-func (s *Store) consumers(ctx context.Context, tenant waybill.Tenant, view waybill.VersionRef) ([]string, error) {
+// consumers lists the service versions that read each view version. It parses every service: once for a whole page.
+func (s *Store) consumers(ctx context.Context, tenant waybill.Tenant) (map[waybill.VersionRef][]string, error) {
 	rows, err := s.pool.Query(ctx, string(selectServiceTexts), tenant)
 	if err != nil {
 		return nil, fmt.Errorf("select services: %w", err)
 	}
-	var out []string
+	out := map[waybill.VersionRef][]string{}
 	var ref waybill.VersionRef
 	var text string
 	_, err = pgx.ForEachRow(rows, []any{&ref.Name, &ref.Version, &text}, func() error {
-		var sv Service
+		var sv struct {
+			Features []string `yaml:"features"`
+		}
 		if err := yaml.Unmarshal([]byte(text), &sv); err != nil {
 			return waybill.Wrap(waybill.Corrupt, err, "the definition of "+ref.String()+" cannot be read")
 		}
-		if slices.ContainsFunc(sv.Features, func(f string) bool {
+		name := ref.String()
+		for _, f := range sv.Features {
 			r, err := waybill.ParseFeatureRef("features", f)
-			return err == nil && r.View == view
-		}) {
-			out = append(out, ref.String())
+			if err != nil {
+				continue // published before references were resolved: it names no version
+			}
+			if users := out[r.View]; len(users) == 0 || users[len(users)-1] != name {
+				out[r.View] = append(users, name)
+			}
 		}
 		return nil
 	})
@@ -151,9 +164,13 @@ func (s *Store) Views(ctx context.Context, tenant waybill.Tenant, p Page) ([]Vie
 	if err != nil {
 		return nil, "", err
 	}
+	users, err := s.consumers(ctx, tenant)
+	if err != nil {
+		return nil, "", err
+	}
 	out := make([]ViewInfo, len(names))
 	for i, n := range names {
-		if out[i], err = s.ViewInfo(ctx, tenant, waybill.VersionRef{Name: n}); err != nil {
+		if out[i], err = s.viewInfo(ctx, tenant, waybill.VersionRef{Name: n}, users); err != nil {
 			return nil, "", err
 		}
 	}

@@ -60,7 +60,7 @@ type Entity struct {
 }
 
 // View is a set of features of one entity. What its users could notice (entity, features, ttl) makes a new version;
-// the rest a new revision of the same version.
+// the rest, descriptions included, a new revision of the same version.
 type View struct {
 	Kind        string            `yaml:"kind"`
 	Name        string            `yaml:"name"`
@@ -265,13 +265,19 @@ func digest(doc any) (string, []byte, error) {
 	return "sha256:" + hex.EncodeToString(sum[:]), raw, nil
 }
 
-// essence is the part of a definition whose change makes a new version.
+// essence is the part of a definition whose change makes a new version: what it means, not how it is written.
 func (v View) essence() any {
+	ttl, err := v.ttl()
+	text := ttl.String()
+	if err != nil {
+		text = v.TTL // cannot be: it was checked
+	}
+	v.Entity.Keys = bare(v.Entity.Keys)
 	return struct {
 		E Entity
 		T string
 		F []Column
-	}{v.Entity, v.TTL, v.Features}
+	}{v.Entity, text, bare(v.Features)}
 }
 
 func (s Service) essence() any {
@@ -280,7 +286,19 @@ func (s Service) essence() any {
 		F []string
 		E []Expression
 		O []string
-	}{s.Inputs, s.Features, s.Expressions, s.Outputs}
+	}{bare(s.Inputs), s.Features, s.Expressions, s.Outputs}
+}
+
+// bare returns columns without what is only said about them.
+func bare(cols []Column) []Column {
+	out := slices.Clone(cols)
+	for i := range out {
+		out[i].Description = ""
+		if out[i].Sensitivity == "none" {
+			out[i].Sensitivity = ""
+		}
+	}
+	return out
 }
 
 func celType(t Type) expr.Type {

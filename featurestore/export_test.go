@@ -30,7 +30,7 @@ func ReadTable(format string, data []byte) error {
 
 // WriteParquet writes a small file.
 func WriteParquet(rows int) ([]byte, error) {
-	return writeParquet([]Column{{Name: "a", Type: Int64}, {Name: "b", Type: String}}, rows, func(i, c int) any {
+	return writeParquet([]Column{{Name: "a", Type: Int64}, {Name: "b", Type: String}}, rows, "", func(i, c int) any {
 		if c == 0 {
 			return int64(i)
 		}

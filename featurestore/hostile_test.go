@@ -149,8 +149,8 @@ func TestParquet_SmallFilesTakeLittleMemory(t *testing.T) {
 		text          string
 		limit         uint64
 	}{
-		{"ManyCells", 20, featurestore.MaxFileRows, "warehouse", 8 << 20},
-		{"LongText", 1, 10_000, strings.Repeat("x", 100_000), 3 << 30}, // TotalAlloc counts also what was freed at once
+		{"ManyCells", 11, featurestore.MaxFileRows, "warehouse", 8 << 20},
+		{"LongText", 1, 6_000, strings.Repeat("x", 100_000), 3 << 30}, // TotalAlloc counts also what was freed at once
 	} {
 		data := repeated(t, c.columns, c.rows, c.text)
 		if len(data) > 1<<20 {
@@ -163,7 +163,7 @@ func TestParquet_SmallFilesTakeLittleMemory(t *testing.T) {
 		}
 	}
 	b := setup(t)
-	unknown := repeated(t, 3, 1_000_000, "warehouse")
+	unknown := repeated(t, 3, 500_000, "warehouse")
 	var err error
 	got := allocated(func() { _, err = b.ingest("1", featurestore.Parquet, string(unknown)) })
 	if waybill.CodeOf(err) != waybill.Invalid || !strings.Contains(fmt.Sprint(err), "c0") || got > 8<<20 {

@@ -43,8 +43,8 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 		return Commit{}, err
 	}
 	ref := waybill.VersionRef{Name: v.Name, Version: v.Version}
-	if req.BatchID == "" || len(req.BatchID) > 128 {
-		return Commit{}, waybill.InvalidField("batch_id", "must have 1 to 128 bytes; it makes the ingest safe to repeat")
+	if err := checkBatchID(req.BatchID); err != nil {
+		return Commit{}, err
 	}
 	data, err := readFile(req.Body)
 	if err != nil {
@@ -169,7 +169,7 @@ func commitColumns(v *View) []Column {
 // writeCommitFile writes rows as Parquet: join keys, features, event_time. The knowledge time is the commit's own.
 func writeCommitFile(v *View, rows []row) ([]byte, error) {
 	keys, features := len(v.Entity.Keys), len(v.Features)
-	return writeParquet(commitColumns(v), len(rows), func(i, c int) any {
+	return writeParquet(commitColumns(v), len(rows), "", func(i, c int) any {
 		switch {
 		case c < keys:
 			return rows[i].keys[c]

@@ -239,7 +239,7 @@ func TestReader_NoTornRows(t *testing.T) {
 	}
 	now, done := b.now, make(chan error)
 	go func() {
-		for n := 1; n <= 60; n++ {
+		for n := 1; n <= 30; n++ {
 			if err := write(n); err != nil {
 				done <- err
 				return
@@ -273,7 +273,7 @@ func TestStore_MemoryHoldsWinnersOnly(t *testing.T) {
 	b := setup(t)
 	csv := strings.Builder{}
 	csv.WriteString("warehouse,event_time,queue\n")
-	const rows = 200_000
+	const rows = 60_000
 	for i := range rows {
 		fmt.Fprintf(&csv, "w,%s,0.5\n", b.now.Add(-time.Duration(i)*time.Second).Format(time.RFC3339))
 	}
@@ -296,7 +296,7 @@ func TestStore_MemoryHoldsWinnersOnly(t *testing.T) {
 	if cells := b.read(t, second, "w"); cells[0].Value != 0.5 {
 		t.Fatal(cells)
 	}
-	if after-before > 8<<20 {
+	if after-before > 4<<20 {
 		t.Errorf("one live row of %d holds %d MiB", 3*rows, (after-before)>>20)
 	}
 	runtime.KeepAlive(second)

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -70,8 +72,8 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 		return Commit{}, err
 	}
 	ref := waybill.VersionRef{Name: v.Name, Version: v.Version}
-	if req.BatchID == "" || len(req.BatchID) > 128 {
-		return Commit{}, waybill.InvalidField("batch_id", "must have 1 to 128 bytes; it makes the push safe to repeat")
+	if err := checkBatchID(req.BatchID); err != nil {
+		return Commit{}, err
 	}
 	if len(req.Rows) == 0 || len(req.Rows) > MaxPushRows {
 		return Commit{}, waybill.InvalidField("rows", fmt.Sprintf("must be 1 to %d; it has %d", MaxPushRows, len(req.Rows)))
@@ -89,6 +91,13 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 	}
 	sum := sha256.Sum256(inline)
 	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(sum[:]), rows, inline, "")
+}
+
+func checkBatchID(id string) error {
+	if id == "" || len(id) > 128 || !utf8.ValidString(id) || strings.ContainsRune(id, 0) {
+		return waybill.InvalidField("batch_id", "must be a text of 1 to 128 bytes; it makes the write safe to repeat")
+	}
+	return nil
 }
 
 // append puts one commit at the end of a view's log: rows inline or in the bucket under object.

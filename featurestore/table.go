@@ -524,11 +524,15 @@ func appendCells(out []any, a arrow.Array, seen map[string]any, text *int) ([]an
 // bytes, and with it the kernel of training sets.
 const writerVersion = "waybill 1"
 
+// recipeKey is where a training set's file says how it was made.
+const recipeKey = "waybill.recipe"
+
 // rowGroup is how many rows a row group of a written file holds.
 const rowGroup = 128 << 10
 
-// writeParquet writes columns as a Parquet file: the same columns and values always give the same bytes.
-func writeParquet(cols []Column, rows int, cell func(row, col int) any) (_ []byte, err error) {
+// writeParquet writes columns as a Parquet file: the same columns, values and recipe always give the same bytes. recipe
+// stands in the file's metadata under recipeKey, unless it is "".
+func writeParquet(cols []Column, rows int, recipe string, cell func(row, col int) any) (_ []byte, err error) {
 	boundCodecs()
 	fields := make([]arrow.Field, len(cols))
 	for i, c := range cols {
@@ -557,6 +561,11 @@ func writeParquet(cols []Column, rows int, cell func(row, col int) any) (_ []byt
 		b.Release()
 		if err != nil {
 			return nil, fmt.Errorf("write parquet: %w", err)
+		}
+	}
+	if recipe != "" {
+		if err := w.AppendKeyValueMetadata(recipeKey, recipe); err != nil {
+			return nil, fmt.Errorf("write recipe: %w", err)
 		}
 	}
 	if err := w.Close(); err != nil {

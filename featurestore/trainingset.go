@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,10 @@ import (
 )
 
 // kernel names the version of the join and of the file writer: the same recipe and kernel give the same bytes.
-const kernel = "asof 1, " + writerVersion
+const kernel = "asof 2, " + writerVersion
+
+// maxResultCells bounds a training set in memory.
+const maxResultCells = 100_000_000
 
 // TrainingSetRequest is the recipe of a training set.
 type TrainingSetRequest struct {
@@ -106,7 +110,8 @@ FROM featurestore.training_set WHERE tenant = $1 AND (created_at, digest) < ($2,
 
 // CreateTrainingSet joins a spine with the features of a service as they were known, and keeps recipe and result. Every
 // row of the spine is a row of the result, in the same order; a value never comes from the future of either clock. The
-// same recipe over the same commits gives the same digest, and is kept once.
+// same recipe over the same commits gives the same digest, and is kept once; another recipe never gives the same digest,
+// since the file says what it was made by.
 func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req TrainingSetRequest) (TrainingSet, error) {
 	if err := waybill.CheckName("name", req.Name); err != nil {
 		return TrainingSet{}, err
@@ -123,7 +128,7 @@ func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req 
 		return TrainingSet{}, err
 	}
 	t := TrainingSet{Name: req.Name, Service: waybill.VersionRef{Name: sv.Name, Version: sv.Version}, SpineFormat: req.Format, TimeColumn: req.TimeColumn, LabelColumn: req.LabelColumn,
-		Cutoff: req.Cutoff, Kernel: kernel, Author: actor.ID, CreatedAt: s.clock(), Views: map[string]int64{}}
+		Cutoff: req.Cutoff.UTC().Truncate(time.Microsecond), Kernel: kernel, Author: actor.ID, CreatedAt: s.clock(), Views: map[string]int64{}}
 	for _, f := range sv.Features {
 		ref, err := waybill.ParseFeatureRef("features", f)
 		if err != nil {
@@ -196,6 +201,32 @@ func (s *Store) keep(ctx context.Context, actor waybill.Actor, t *TrainingSet) e
 	})
 }
 
+// recipe is what the digest of a training set binds beside its values, in the order in which it is written.
+type recipe struct {
+	Name        string           `json:"name"`
+	Service     string           `json:"service"`
+	Views       map[string]int64 `json:"views"` // encoding/json sorts them
+	Spine       string           `json:"spine"`
+	SpineFormat string           `json:"spine_format"`
+	TimeColumn  string           `json:"time_column"`
+	LabelColumn string           `json:"label_column"`
+	CutoffUS    *int64           `json:"cutoff_us"` // µs since 1970; null: each row's own time
+	Kernel      string           `json:"kernel"`
+}
+
+func (t *TrainingSet) recipe() (string, error) {
+	r := recipe{t.Name, t.Service.String(), t.Views, t.Spine, t.SpineFormat, t.TimeColumn, t.LabelColumn, nil, t.Kernel}
+	if !t.Cutoff.IsZero() {
+		us := t.Cutoff.UnixMicro()
+		r.CutoffUS = &us
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return "", fmt.Errorf("marshal recipe: %w", err)
+	}
+	return string(b), nil
+}
+
 // example is a column of the result: where its values come from.
 type example struct {
 	col    Column
@@ -221,7 +252,7 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 		return nil, nil, err
 	}
 	defer done()
-	in, err := readTable(t.SpineFormat, spine, anyNames)
+	in, err := readTable(t.SpineFormat, spine, func(names []string) error { return p.checkSpine(names, t) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -262,27 +293,48 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 	for i, c := range columns {
 		outs[i] = c.col
 	}
-	data, err := writeParquet(outs, in.rows, func(i, c int) any { return cells[i][c] })
+	how, err := t.recipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := writeParquet(outs, in.rows, how, func(i, c int) any { return cells[i][c] })
 	if err != nil {
 		return nil, nil, err
 	}
 	return data, statistics(outs, cells), nil
 }
 
-// examples lays the result's columns out: the spine's own (inputs typed by the service), then the outputs that are not
-// among them.
-func (p *plan) examples(in *table, t *TrainingSet) ([]example, error) {
+// checkSpine holds the columns of a spine against the service. A column named like a feature or expression would take the
+// place of the value as of the row's time.
+func (p *plan) checkSpine(names []string, t *TrainingSet) error {
 	for _, want := range []struct{ field, column string }{{"time_column", t.TimeColumn}, {"label_column", t.LabelColumn}} {
-		if want.column != "" && in.column(want.column) < 0 {
-			return nil, waybill.InvalidField(want.field, strconv.QuoteToGraphic(short(want.column))+" is no column of the spine; it has "+strings.Join(in.names, ", "))
+		if want.column != "" && !slices.Contains(names, want.column) {
+			return waybill.InvalidField(want.field, strconv.QuoteToGraphic(short(want.column))+" is no column of the spine; it has "+strings.Join(names, ", "))
 		}
+	}
+	if t.LabelColumn != "" && t.LabelColumn == t.TimeColumn {
+		return waybill.InvalidField("label_column", "is the time column; name another or none")
 	}
 	for _, l := range p.views {
 		for _, k := range l.keys {
-			if name := p.service.Inputs[k].Name; in.column(name) < 0 {
-				return nil, waybill.InvalidField("spine", "lacks the column "+name+"; it is a join key of "+l.ref.String())
+			if name := p.service.Inputs[k].Name; !slices.Contains(names, name) {
+				return waybill.InvalidField("spine", "lacks the column "+name+"; it is a join key of "+l.ref.String())
 			}
 		}
+	}
+	for i, o := range p.outputs {
+		if p.places[i] >= len(p.service.Inputs) && slices.Contains(names, o.Name) {
+			return waybill.InvalidField("spine", "has a column "+o.Name+", and so has the result: "+o.Name+" is computed as of each row's time; leave the column out or rename it")
+		}
+	}
+	return nil
+}
+
+// examples lays the result's columns out: the spine's own (inputs typed by the service), then the outputs that are not
+// among them.
+func (p *plan) examples(in *table, t *TrainingSet) ([]example, error) {
+	if n := len(in.names) + len(p.outputs); in.rows*n > maxResultCells {
+		return nil, waybill.Errorf(waybill.TooLarge, "the result would have %d rows of %d columns; at most %d values, so cut the spine into several", in.rows, n, maxResultCells)
 	}
 	var out []example
 	for i, name := range in.names {
@@ -298,7 +350,7 @@ func (p *plan) examples(in *table, t *TrainingSet) ([]example, error) {
 		case t.LabelColumn:
 			c.Type = Float64
 			for r := range in.rows {
-				if _, err := label(in.cell(r, i)); err != nil {
+				if _, err := label(in.cell(r, i)); err != nil && !errors.Is(err, errNotFinite) {
 					c.Type = String
 					break
 				}
@@ -314,7 +366,7 @@ func (p *plan) examples(in *table, t *TrainingSet) ([]example, error) {
 	return out, nil
 }
 
-// label reads a label as a number: a truth value is 0 or 1.
+// label reads a label as a number: a truth value is 0 or 1, NaN is null as in every column. The error is a remedy without the field.
 func label(v any) (any, error) {
 	if v == nil {
 		return nil, nil
@@ -327,8 +379,25 @@ func label(v any) (any, error) {
 			return 0.0, nil
 		}
 	}
-	return convert(Float64, v)
+	x, err := convert(Float64, v)
+	if s, ok := v.(string); ok && err != nil {
+		if _, err := strconv.ParseFloat(s, 64); errors.Is(err, strconv.ErrRange) {
+			return nil, errNotFinite
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f, ok := x.(float64); ok && math.IsInf(f, 0) {
+		return nil, errNotFinite
+	} else if ok && math.IsNaN(f) {
+		return nil, nil
+	}
+	return x, nil
 }
+
+// errNotFinite says that a label is a number, but none that can be learned.
+var errNotFinite = errors.New("is infinite or too large for float64; give a finite number")
 
 // example joins one row.
 func (p *plan) example(in *table, i int, t *TrainingSet, columns []example, histories map[waybill.VersionRef]history, ttls map[waybill.VersionRef]int64) ([]any, error) {
@@ -392,7 +461,7 @@ func (p *plan) example(in *table, i int, t *TrainingSet, columns []example, hist
 				out[c] = fmt.Sprint(v)
 				continue
 			}
-			if out[c], err = convert(e.col.Type, v); err != nil {
+			if out[c], err = typed(Column{Name: e.col.Name, Type: e.col.Type}, v); err != nil {
 				return nil, bad(e.col.Name, err)
 			}
 		}
@@ -400,11 +469,22 @@ func (p *plan) example(in *table, i int, t *TrainingSet, columns []example, hist
 	return out, nil
 }
 
-// statistics describes columns. Means are accumulated by Welford's update.
+// statistics describes columns. Means are accumulated by Welford's update, of numbers scaled by a power of two where
+// their squares would not be finite.
 func statistics(cols []Column, cells [][]any) []ColumnStats {
 	out := make([]ColumnStats, len(cols))
 	for c, col := range cols {
 		s := ColumnStats{Name: col.Name, Type: col.Type, Rows: int64(len(cells))}
+		largest := 0.0
+		for _, row := range cells {
+			if x, ok := number(row[c]); ok && math.Abs(x) > largest {
+				largest = math.Abs(x)
+			}
+		}
+		scale := 1.0
+		if largest > 1e140 {
+			scale = math.Ldexp(1, 600)
+		}
 		n, m2 := 0.0, 0.0
 		for _, row := range cells {
 			if row[c] == nil {
@@ -419,13 +499,14 @@ func statistics(cols []Column, cells [][]any) []ColumnStats {
 				s.Min, s.Max = x, x
 			}
 			n++
-			d := x - s.Mean
+			d := x/scale - s.Mean
 			s.Mean += d / n
-			m2 += d * (x - s.Mean)
+			m2 += d * (x/scale - s.Mean)
 			s.Min, s.Max = math.Min(s.Min, x), math.Max(s.Max, x)
 		}
-		if n > 0 {
-			s.Std = math.Sqrt(m2 / n)
+		if n > 0 { // the last digit of the largest numbers must not round to infinity
+			s.Mean = max(s.Min, min(s.Max, s.Mean*scale))
+			s.Std = min(math.Sqrt(m2/n)*scale, math.MaxFloat64)
 		}
 		out[c] = s
 	}

@@ -2,6 +2,11 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -208,6 +213,9 @@ func (s *features) ReadOnline(ctx context.Context, req *featurestorev1.ReadOnlin
 	for i, row := range req.GetRows() {
 		rows[i] = row.AsMap()
 	}
+	if err := checkInputs(r, rows); err != nil {
+		return nil, err
+	}
 	vectors, err := r.Read(ctx, waybill.SystemClock(), rows)
 	if err != nil {
 		return nil, err
@@ -229,6 +237,28 @@ func (s *features) ReadOnline(ctx context.Context, req *featurestorev1.ReadOnlin
 	}
 	return out, nil
 }
+
+// checkInputs refuses names that are no input of the service: a misspelt one would be read as null.
+func checkInputs(r *featurestore.Reader, rows []map[string]any) error {
+	known := map[string]bool{}
+	var names []string
+	for _, c := range r.Inputs() {
+		known[c.Name] = true
+		names = append(names, c.Name)
+	}
+	var bad []waybill.Violation
+	for i, row := range rows {
+		for _, name := range slices.Sorted(maps.Keys(row)) {
+			if !known[name] && len(bad) < maxUnknownInputs {
+				bad = append(bad, waybill.Violation{Field: fmt.Sprintf("rows[%d].%.60q", i, name), Remedy: "is no input of " + r.Version().String() + "; it takes " + strings.Join(names, ", ")})
+			}
+		}
+	}
+	return waybill.InvalidFields(bad)
+}
+
+// maxUnknownInputs is how many unknown names one answer lists.
+const maxUnknownInputs = 20
 
 // CreateTrainingSet joins a spine with features.
 func (s *features) CreateTrainingSet(stream grpc.ClientStreamingServer[featurestorev1.CreateTrainingSetRequest, featurestorev1.CreateTrainingSetResponse]) error {
@@ -305,12 +335,15 @@ func (s *features) DownloadTrainingSet(req *featurestorev1.DownloadTrainingSetRe
 	return sendAll(r, func(b []byte) error { return stream.Send(&featurestorev1.DownloadTrainingSetResponse{Chunk: b}) })
 }
 
-// valueOut writes a value as JSON has it; times are RFC 3339.
+// valueOut writes a value as JSON has it; times are RFC 3339, and whole numbers from 2^53 on text, which is how they come in.
 func valueOut(v any) (*structpb.Value, error) {
 	switch v := v.(type) {
 	case float64:
 		return structpb.NewNumberValue(v), nil
 	case int64:
+		if v >= 1<<53 || v <= -(1<<53) {
+			return structpb.NewStringValue(strconv.FormatInt(v, 10)), nil
+		}
 		return structpb.NewNumberValue(float64(v)), nil
 	case interface{ MarshalText() ([]byte, error) }:
 		b, err := v.MarshalText()
