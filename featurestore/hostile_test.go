@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -226,3 +227,23 @@ func TestPush_YearsAreCheckedInUTC(t *testing.T) {
 	}
 	b.read(t, b.open(t), "edge")
 }
+
+// Every byte of a file changed in turn, among them those of page headers, dictionaries and levels.
+func TestParquet_DamagedFilesAreRefusedOrRead(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i, data := range encodings(t) {
+		for at := range data {
+			for range damages {
+				bad := bytes.Clone(data)
+				bad[at] ^= byte(1 + rng.IntN(255))
+				if err := featurestore.ReadTable("parquet", bad); err != nil && waybill.CodeOf(err) != waybill.Invalid && waybill.CodeOf(err) != waybill.TooLarge {
+					t.Fatalf("file %d, byte %d: %v", i, at, err)
+				}
+			}
+		}
+	}
+}
+
+// damages is how often each byte is changed.
+const damages = 1

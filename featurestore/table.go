@@ -22,6 +22,7 @@ import (
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/file"
+	"github.com/apache/arrow/go/v17/parquet/metadata"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 	"github.com/apache/arrow/go/v17/parquet/schema"
 	"github.com/klauspost/compress/zstd"
@@ -35,10 +36,10 @@ const (
 	MaxFileRows     = 2_000_000
 	maxFileColumns  = 2000
 	maxFileCells    = 20_000_000
-	maxUncompressed = 1 << 30   // of the columns of a Parquet file, as its footer says
+	maxUncompressed = 1 << 30   // of the columns of a Parquet file, as their heads say
 	maxText         = 512 << 20 // of all cells together
 	maxColumnMemory = 1 << 30   // held by the Parquet library for one column
-	readBatch       = 8 << 10   // rows decoded at once
+	readBatch       = 4 << 10   // rows decoded at once
 )
 
 // The formats of files.
@@ -236,7 +237,7 @@ func readParquet(data []byte, accept head, bounded bool) (t *table, err error) {
 	if err := accept(names); err != nil {
 		return nil, err
 	}
-	if err := checkFooter(f, len(names), bounded); err != nil {
+	if err := checkFooter(f, data, len(names), bounded); err != nil {
 		return nil, err
 	}
 	rd, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{}, mem)
@@ -283,8 +284,11 @@ func flatColumns(f *file.Reader) ([]string, error) {
 	return names, nil
 }
 
-// checkFooter compares what the footer says of rows and sizes with itself and with the bounds.
-func checkFooter(f *file.Reader, columns int, bounded bool) error {
+// checkFooter compares what the footer and the heads of the pages say of rows and sizes with each other and with the bounds.
+func checkFooter(f *file.Reader, data []byte, columns int, bounded bool) error {
+	if f.WriterVersion().LessThan(metadata.Parquet816FixedVersion) {
+		return waybill.InvalidField("file", "is of a writer before 2014, which gave wrong sizes; write it again with a newer one")
+	}
 	rows, sum, size := f.NumRows(), int64(0), int64(0)
 	if rows < 0 || rows > MaxFileRows {
 		return waybill.Errorf(waybill.TooLarge, "the file has %d rows; at most %d", rows, MaxFileRows)
@@ -301,7 +305,7 @@ func checkFooter(f *file.Reader, columns int, bounded bool) error {
 		sum += rg.NumRows()
 		for c := range columns {
 			chunk, err := rg.ColumnChunk(c)
-			if err != nil || chunk.NumValues() != rg.NumRows() || chunk.TotalUncompressedSize() < 0 || chunk.TotalCompressedSize() < 0 {
+			if err != nil || chunk.NumValues() != rg.NumRows() || chunk.TotalCompressedSize() < 0 {
 				return wrong()
 			}
 			switch chunk.Compression() {
@@ -309,7 +313,18 @@ func checkFooter(f *file.Reader, columns int, bounded bool) error {
 			default:
 				return waybill.InvalidField("file", "is compressed with "+chunk.Compression().String()+"; use snappy, gzip, zstd or none")
 			}
-			if size += min(chunk.TotalUncompressedSize(), maxUncompressed+1); bounded && size > maxUncompressed {
+			start, n := chunk.DataPageOffset(), chunk.TotalCompressedSize()
+			if d := chunk.DictionaryPageOffset(); chunk.HasDictionaryPage() && d > 0 && d < start {
+				start = d
+			}
+			if start < 0 || start > int64(len(data)) || n > int64(len(data))-start {
+				return wrong()
+			}
+			long, err := pagesSize(data[start : start+n])
+			if err != nil {
+				return waybill.InvalidField("file", err.Error())
+			}
+			if size += long; bounded && size > maxUncompressed {
 				return waybill.Errorf(waybill.TooLarge, "the file has more than %d MiB when it is decompressed; cut it into several", maxUncompressed>>20)
 			}
 		}
