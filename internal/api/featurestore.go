@@ -250,7 +250,7 @@ func checkInputs(r *featurestore.Reader, rows []map[string]any) error {
 	for i, row := range rows {
 		for _, name := range slices.Sorted(maps.Keys(row)) {
 			if !known[name] && len(bad) < maxUnknownInputs {
-				bad = append(bad, waybill.Violation{Field: fmt.Sprintf("rows[%d].%.60q", i, name), Remedy: "is no input of " + r.Version().String() + "; it takes " + strings.Join(names, ", ")})
+				bad = append(bad, waybill.Violation{Field: fmt.Sprintf("rows[%d].%.60s", i, name), Remedy: "is no input of " + r.Version().String() + "; it takes " + strings.Join(names, ", ")})
 			}
 		}
 	}
