@@ -249,6 +249,17 @@ func TestDecide_FromRulesToModelAndBack(t *testing.T) {
 			t.Errorf("the leaf lacks %s: %s", want, row.Leaf)
 		}
 	}
+	_, rec, err := h.service.Recorded(ctx, "acme", a.DecisionID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources := map[string]string{}
+	for _, in := range rec.Inputs {
+		sources[in.Name] = fmt.Sprint(in.Sources)
+	}
+	if sources["pressure"] != "[request warehouse_load@v1]" || sources["queue"] != "[]" {
+		t.Errorf("what inputs were computed from: %v", sources)
+	}
 	if r := must[decision.Replay](t)(h.service.Replay(ctx, "acme", a.DecisionID)); !r.Equal {
 		t.Errorf("replay: %+v", r)
 	}

@@ -34,12 +34,13 @@ type Record struct {
 
 // RecordedInput is one output of the feature service as the chosen candidate saw it.
 type RecordedInput struct {
-	Name   string              `json:"name"`
-	Value  any                 `json:"value"`
-	Status featurestore.Status `json:"status"`
-	View   string              `json:"view,omitempty"`
-	Seq    int64               `json:"seq,omitempty"`
-	Event  *time.Time          `json:"event,omitempty"`
+	Name    string              `json:"name"`
+	Value   any                 `json:"value"`
+	Status  featurestore.Status `json:"status"`
+	View    string              `json:"view,omitempty"`
+	Seq     int64               `json:"seq,omitempty"`
+	Event   *time.Time          `json:"event,omitempty"`
+	Sources []string            `json:"sources,omitempty"` // what an expression computed it from: "request", "view@v1"
 }
 
 // RecordedOption is one candidate as it was ranked.
@@ -65,7 +66,7 @@ func (r *run) record(request, answer map[string]any, took time.Duration) Record 
 	}
 	rec.Score, rec.Raw = r.chosen.score, r.chosen.raw
 	for _, cell := range r.chosen.vector.Cells {
-		in := RecordedInput{Name: cell.Name, Value: cell.Value, Status: cell.Status, Seq: cell.Seq}
+		in := RecordedInput{Name: cell.Name, Value: cell.Value, Status: cell.Status, Seq: cell.Seq, Sources: cell.Sources}
 		if cell.View.Name != "" {
 			in.View = cell.View.String()
 		}

@@ -548,7 +548,7 @@ func (n *noise) scalar(f protoreflect.FieldDescriptor, name string) protoreflect
 		if n.bad() {
 			return protoreflect.ValueOfBytes([]byte(n.one(n.bytes(300), "PAR1", "a,b\n\"", "\r\n,\x00")))
 		}
-		return protoreflect.ValueOfBytes([]byte(n.one("warehouse,queue,event_time\nWH-NY-1,0.2,2026-04-10T18:00:00Z\n", "warehouse,km,event_time,late\nWH-NY-1,1,2026-04-10T18:00:00Z,1\n")))
+		return protoreflect.ValueOfBytes([]byte(n.one("warehouse,queue,event_time\nWH-NY-1,0.2,2026-04-10T18:00:00Z\n", "warehouse,km,event_time\nWH-LA-1,7,2026-04-10T18:00:00Z\n", "warehouse,km,event_time,late\nWH-NY-1,1,2026-04-10T18:00:00Z,1\n")))
 	case protoreflect.EnumKind:
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(int32(x)))
 	default:

@@ -47,7 +47,7 @@ func (d *decisions) GetDecision(ctx context.Context, req *decisionv1.GetDecision
 		if err != nil {
 			return nil, fmt.Errorf("convert input: %w", err)
 		}
-		o := &decisionv1.Input{Name: in.Name, Value: v, Status: string(in.Status), View: in.View, Sequence: in.Seq, Contribution: phi[in.Name]}
+		o := &decisionv1.Input{Name: in.Name, Value: v, Status: string(in.Status), View: in.View, Sequence: in.Seq, Contribution: phi[in.Name], Sources: in.Sources}
 		if in.Event != nil {
 			o.EventTime, o.AgeSeconds = timestamppb.New(*in.Event), row.DecidedAt.Sub(*in.Event).Seconds()
 		}

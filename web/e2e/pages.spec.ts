@@ -83,7 +83,9 @@ test("home says what needs somebody, who answers, and verifies the log", async (
   const log = page.getByRole("region", { name: "Decision log" });
   await log.getByRole("button", { name: "Verify the whole log now" }).click();
   await expect(log.getByText("Whole", { exact: true })).toBeVisible();
-  await expect(log).toContainText(/[\d,]+ entries, every hash, tile and the signed root agree, and so does every decision's record.* It took/);
+  await expect(log).toContainText(
+    /[\d,]+ entries, every hash, tile and the signed root agree, and so does every decision's record.* It took/,
+  );
 });
 
 test("search finds an order, the rules' decisions, and says when nothing matches", async ({ page }) => {

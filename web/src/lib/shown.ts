@@ -106,7 +106,7 @@ export function differences(d: Decision, leaf: Leaf, payload: Payload): string[]
     same(`input ${input.name}`, row, [from.name, from.value ?? null, from.status, from.view ?? "", from.seq ?? 0]);
     same(`event time of ${input.name}`, instant(input.event_time), instant(from.event));
     same(`contribution of ${input.name}`, input.contribution ?? 0, moved.get(from.name ?? "") ?? 0);
-    if (from.sources) same(`sources of ${input.name}`, input.sources ?? [], from.sources);
+    same(`sources of ${input.name}`, input.sources ?? [], from.sources ?? []);
   }
   return [...new Set(found)];
 }
@@ -117,7 +117,7 @@ export function uncovered(leaf: Leaf): string {
   return (
     "Not covered by this proof: who gave the approval, when and why" +
     (approval ? ` (the entry names only its id, ${approval})` : "") +
-    "; the training set; what an input was computed from; what happened later (state of the model now, outcomes); " +
+    "; the training set; what happened later (state of the model now, outcomes); " +
     "and the way it came, which is read from the lineage."
   );
 }
