@@ -239,7 +239,7 @@ func (s *story) again(world *fulfilment.Scenario, spec *registryv1.CreateModelVe
 		return fmt.Errorf("the files differ: %s and %s", was, is)
 	}
 	s.say("A revoked version never serves again. So Ann submits the same file (SHA-256 %.12s…) as %s and says why.", is, refOf(v))
-	if err := s.approve(v, fmt.Sprintf("the file is the one approved before, and every queue is within its training set again (%.0f of %.0f hours)", longest, known)); err != nil {
+	if err := s.approve(v, fmt.Sprintf("these bytes were revoked as v1 for queues beyond its training set; now every queue is within its training set again (%.0f of %.0f hours)", longest, known)); err != nil {
 		return err
 	}
 	if err := s.endpoint(strings.ReplaceAll(endpoint, refOf(revoked), refOf(v)), "conveyors run again"); err != nil {
