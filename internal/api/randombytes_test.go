@@ -40,11 +40,15 @@ var (
 	roundsFlag = flag.Int("rounds", 0, "random requests per route and method; 0 stops after some seconds")
 )
 
+// patience is how many more requests without mistakes a door gets that let none through so far.
+const patience = 300
+
 // noise makes random requests. What it makes of good names and ids is nearly right, so that it gets far.
 type noise struct {
 	*rand.Rand
 	wrong   float64             // how often a value is wrong, drawn anew for every request
-	good    map[string][]string // name of a field → values that exist
+	method  string              // the gRPC method that is called
+	good    map[string][]string // name of a field, or of a method and a field → values that exist
 	numbers map[string]string   // name of a field → a number that fits
 }
 
@@ -100,6 +104,7 @@ func newNoise(t *testing.T, h *hub) *noise {
 		"node": {"model:late-risk@v1", "endpoint:route@v1", "decision:" + a["decision_id"].(string)}, "direction": {"up", "down"}, "as_of": {now}, "from": {now}, "to": {now},
 		"event_time": {now, "2026-04-10T18:00:00Z"}, "cutoff": {now}, "deadline": {"2199-01-01T00:00:00Z"}, "order_id": {"ORD-1"}, "items": {"SKU-1"}, "sku": {"SKU-1"},
 		"warehouse": {"WH-NY-1"}, "name": {"late", "watch"}, "feature": {"queue"}, "statistic": {"psi"}, "state": {"open", "approved"}, "gate": {"too-risky"}, "type": {"decision"},
+		"IngestFile.format": {"csv"}, "IngestFile.view": {"warehouse_load"}, "CreateTrainingSet.format": {"csv"}, "CreateModelVersion.format": {"rules"},
 		"page_token": {""}, "time_column": {"event_time"}, "label_column": {"late"}, "business_key": {"ORD-123"}, "metrics": {"auc"}, "tags": {"team"}, "min_sequence": {"warehouse_load@v1"}, "columns": {"warehouse"}, "incident_id": {a["decision_id"].(string)},
 	}, numbers: map[string]string{"customer_lat": "40.7", "customer_lng": "-74", "qty": "1", "queue": "0.2", "km": "12.5", "ttl_seconds": "3600", "page_size": "10", "limit": "5",
 		"minutes": "60", "min_sample": "100", "window_seconds": "86400", "version": "1", "min_sequence": "0"}}
@@ -117,7 +122,10 @@ func (n *noise) bytes(most int) string {
 
 // text is a value for a text field: one that exists, or something that hurts.
 func (n *noise) text(field string) string {
-	good := n.good[field]
+	good := n.good[n.method+"."+field]
+	if len(good) == 0 {
+		good = n.good[field]
+	}
 	if len(good) == 0 {
 		good = []string{"x", "y-1"}
 	}
@@ -365,40 +373,51 @@ func TestRandomBytes_REST(t *testing.T) {
 	}
 	counts := map[string]map[int]int{}
 	stop := time.Now().Add(10 * time.Second)
+	try := func(r route, round int) {
+		n.again(round)
+		path, query, body := r.path, url.Values{}, ""
+		for _, p := range r.parameters {
+			switch p.In {
+			case "path":
+				path = strings.ReplaceAll(path, "{"+p.Name+"}", url.PathEscape(n.text(p.Name)))
+			case "query":
+				if n.IntN(3) == 0 {
+					query.Set(p.Name, n.text(p.Name))
+					if p.Type != "string" {
+						query.Set(p.Name, strings.Trim(n.number(p.Name), `"`))
+					}
+				}
+			case "body":
+				body = n.body(&d, p.Schema)
+			}
+		}
+		if n.bad() && n.IntN(3) == 0 {
+			query.Set(n.bytes(6), n.bytes(6))
+		}
+		what := r.method + " " + path + "?" + query.Encode()
+		code := h.survives(t, r.method, path+"?"+query.Encode(), body)
+		if counts[r.method+" "+r.path] == nil {
+			counts[r.method+" "+r.path] = map[int]int{}
+		}
+		counts[r.method+" "+r.path][code]++
+		if code >= 500 && (code != 504 || !strings.HasSuffix(r.path, ":read")) {
+			t.Errorf("%d for %.300q with the body %.3000q", code, what, body)
+		}
+	}
 	for round := 0; *roundsFlag > 0 && round < *roundsFlag || *roundsFlag == 0 && (round < 5 || time.Now().Before(stop)); round++ {
 		for _, r := range routes {
-			n.again(round)
-			path, query, body := r.path, url.Values{}, ""
-			for _, p := range r.parameters {
-				switch p.In {
-				case "path":
-					path = strings.ReplaceAll(path, "{"+p.Name+"}", url.PathEscape(n.text(p.Name)))
-				case "query":
-					if n.IntN(3) == 0 {
-						query.Set(p.Name, n.text(p.Name))
-						if p.Type != "string" {
-							query.Set(p.Name, strings.Trim(n.number(p.Name), `"`))
-						}
-					}
-				case "body":
-					body = n.body(&d, p.Schema)
-				}
+			try(r, round)
+		}
+	}
+	mustSucceed := []string{"POST /v1/decide/{endpoint}", "POST /v1/views/{view}:push", "POST /v1/services/{service}:read", "POST /v1/endpoints:publish", "POST /v1/models/{model}/versions",
+		"POST /v1/decisions/{decision_id}/outcome", "PUT /v1/monitors/{name}", "GET /v1/decisions", "GET /v1/lineage", "POST /v1/tokens"}
+	for _, r := range routes { // chance is helped where it was not kind, or the machine too slow for it
+		key := r.method + " " + r.path
+		for range patience {
+			if c := counts[key]; c[200] > 0 || c[404]+c[409] > 0 && !slices.Contains(mustSucceed, key) {
+				break
 			}
-			if n.bad() && n.IntN(3) == 0 {
-				query.Set(n.bytes(6), n.bytes(6))
-			}
-			what := r.method + " " + path + "?" + query.Encode()
-			code := h.survives(t, r.method, path+"?"+query.Encode(), body)
-			if counts[r.method+" "+r.path] == nil {
-				counts[r.method+" "+r.path] = map[int]int{}
-			}
-			counts[r.method+" "+r.path][code]++
-			if code >= 500 && (code != 504 || !strings.HasSuffix(r.path, ":read")) {
-				t.Errorf("%d for %.300q with the body %.3000q", code, what, body)
-			}
-			if t.Failed() && len(counts) > 5000 {
-				return
-			}
+			try(r, 0)
 		}
 	}
 	for _, r := range routes { // a route that nothing ever got through to was not tested
@@ -408,8 +427,7 @@ func TestRandomBytes_REST(t *testing.T) {
 			t.Errorf("%s was only refused: %v", key, c)
 		}
 	}
-	for _, key := range []string{"POST /v1/decide/{endpoint}", "POST /v1/views/{view}:push", "POST /v1/services/{service}:read", "POST /v1/endpoints:publish", "POST /v1/models/{model}/versions",
-		"POST /v1/decisions/{decision_id}/outcome", "PUT /v1/monitors/{name}", "GET /v1/decisions", "GET /v1/lineage", "POST /v1/tokens"} {
+	for _, key := range mustSucceed {
 		if counts[key][200] == 0 {
 			t.Errorf("%s never succeeded: %v", key, counts[key])
 		}
@@ -548,6 +566,9 @@ func (n *noise) scalar(f protoreflect.FieldDescriptor, name string) protoreflect
 		if n.bad() {
 			return protoreflect.ValueOfBytes([]byte(n.one(n.bytes(300), "PAR1", "a,b\n\"", "\r\n,\x00")))
 		}
+		if n.method == "IngestFile" {
+			return protoreflect.ValueOfBytes([]byte("warehouse,queue,event_time\nWH-NY-1,0.2,2026-04-10T18:00:00Z\n"))
+		}
 		return protoreflect.ValueOfBytes([]byte(n.one("warehouse,queue,event_time\nWH-NY-1,0.2,2026-04-10T18:00:00Z\n", "warehouse,km,event_time\nWH-LA-1,7,2026-04-10T18:00:00Z\n", "warehouse,km,event_time,late\nWH-NY-1,1,2026-04-10T18:00:00Z,1\n")))
 	case protoreflect.EnumKind:
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(int32(x)))
@@ -596,45 +617,60 @@ func TestRandomBytes_GRPC(t *testing.T) {
 	}
 	counts := map[string]map[codes.Code]int{}
 	stop := time.Now().Add(8 * time.Second)
+	try := func(m protoreflect.MethodDescriptor, round int) map[codes.Code]int {
+		n.again(round)
+		name := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
+		n.method = string(m.Name())
+		var sent [][]byte
+		most := 1
+		if m.IsStreamingClient() && n.bad() {
+			most += n.IntN(3)
+		}
+		for range most {
+			if n.bad() && n.IntN(3) == 0 {
+				sent = append(sent, []byte(n.bytes(120)))
+				continue
+			}
+			msg := dynamicpb.NewMessage(m.Input())
+			n.fill(msg, "", 0)
+			raw := check[[]byte](t)(proto.MarshalOptions{Deterministic: true}.Marshal(msg))
+			if n.bad() && len(raw) > 0 {
+				raw[n.IntN(len(raw))] = byte(n.Uint32())
+			}
+			sent = append(sent, raw)
+		}
+		code, text := h.rawCall(t, name, m, sent)
+		if counts[name] == nil {
+			counts[name] = map[codes.Code]int{}
+		}
+		counts[name][code]++
+		if code == codes.Internal || code == codes.Unknown || code == codes.DataLoss || code == codes.Unimplemented || code == codes.Unavailable {
+			msg := dynamicpb.NewMessage(m.Input())
+			err := proto.Unmarshal(sent[0], msg)
+			t.Errorf("%s %s: %q for %.3000s (%v) %.1000q", name, code, text, msg, err, sent)
+		}
+		return counts[name]
+	}
 	for round := 0; *roundsFlag > 0 && round < *roundsFlag || *roundsFlag == 0 && (round < 5 || time.Now().Before(stop)); round++ {
 		for _, m := range methods {
-			n.again(round)
-			name := fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
-			var sent [][]byte
-			most := 1
-			if m.IsStreamingClient() && n.bad() {
-				most += n.IntN(3)
+			try(m, round)
+		}
+	}
+	mustSucceed := []string{"Decide", "PushRows", "ReadOnline", "IngestFile", "UploadArtifact", "DownloadArtifact", "CreateTrainingSet", "CreateModelVersion"}
+	for _, m := range methods { // chance is helped where it was not kind, or the machine too slow for it
+		c := counts[fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())]
+		for range patience {
+			if c[codes.OK] > 0 || c[codes.NotFound]+c[codes.FailedPrecondition] > 0 && !slices.Contains(mustSucceed, string(m.Name())) {
+				break
 			}
-			for range most {
-				if n.bad() && n.IntN(3) == 0 {
-					sent = append(sent, []byte(n.bytes(120)))
-					continue
-				}
-				msg := dynamicpb.NewMessage(m.Input())
-				n.fill(msg, "", 0)
-				raw := check[[]byte](t)(proto.MarshalOptions{Deterministic: true}.Marshal(msg))
-				if n.bad() && len(raw) > 0 {
-					raw[n.IntN(len(raw))] = byte(n.Uint32())
-				}
-				sent = append(sent, raw)
-			}
-			code, text := h.rawCall(t, name, m, sent)
-			if counts[name] == nil {
-				counts[name] = map[codes.Code]int{}
-			}
-			counts[name][code]++
-			if code == codes.Internal || code == codes.Unknown || code == codes.DataLoss || code == codes.Unimplemented || code == codes.Unavailable {
-				msg := dynamicpb.NewMessage(m.Input())
-				err := proto.Unmarshal(sent[0], msg)
-				t.Errorf("%s %s: %q for %.3000s (%v) %.1000q", name, code, text, msg, err, sent)
-			}
+			c = try(m, 0)
 		}
 	}
 	for name, c := range counts {
 		t.Log(name, c)
 		method := name[strings.LastIndex(name, "/")+1:]
 		if c[codes.OK]+c[codes.NotFound]+c[codes.FailedPrecondition] == 0 ||
-			slices.Contains([]string{"Decide", "PushRows", "ReadOnline", "IngestFile", "UploadArtifact", "DownloadArtifact", "CreateTrainingSet", "CreateModelVersion"}, method) && c[codes.OK] == 0 {
+			slices.Contains(mustSucceed, method) && c[codes.OK] == 0 {
 			t.Errorf("%s was only refused: %v", name, c)
 		}
 	}
