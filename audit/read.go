@@ -123,13 +123,15 @@ const (
 SELECT d.decision_id, d.seq, d.request_digest, d.business_key, d.endpoint, d.revision, d.model, d.model_version, d.decided_at,
        d.action, d.score, d.fallback, d.gates, d.payload, d.log_id, e.leaf
 FROM audit.decision d JOIN audit.entry e ON e.log_id = d.log_id AND e.seq = d.seq WHERE d.tenant = $1 AND d.decision_id = $2`
-	// The plan is one pass over the entries with a look-up each; the cursor is the caller's.
+	// The plan is one pass over the entries with a look-up each. A subject that is no decision's finds no row.
 	selectRecords pg.SQL = `
-SELECT e.seq, e.tenant, e.leaf, d.decision_id, coalesce(d.endpoint, ''), coalesce(d.revision, 0), coalesce(d.model, ''), coalesce(d.model_version, 0),
-       coalesce(d.decided_at, 'epoch'), coalesce(d.action, ''), d.score, coalesce(d.fallback, ''), coalesce(d.gates, '{}'), coalesce(d.payload, ''::bytea)
+SELECT e.seq, e.type, e.tenant, e.subject, e.leaf, d.decision_id, coalesce(d.endpoint, ''), coalesce(d.revision, 0), coalesce(d.model, ''),
+       coalesce(d.model_version, 0), coalesce(d.decided_at, 'epoch'), coalesce(d.action, ''), d.score, coalesce(d.fallback, ''), coalesce(d.gates, '{}'),
+       coalesce(d.payload, ''::bytea)
 FROM audit.entry e
-LEFT JOIN audit.decision d ON d.tenant = e.tenant AND d.decision_id = substr(e.subject, 10)::uuid AND d.log_id = e.log_id AND d.seq = e.seq
-WHERE e.log_id = $1 AND e.seq >= $2 AND e.seq < $3 AND e.type = 'decision' ORDER BY e.seq`
+LEFT JOIN audit.decision d ON d.tenant = e.tenant AND d.log_id = e.log_id AND d.seq = e.seq
+     AND d.decision_id = CASE WHEN e.subject ~ '^decision:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN substr(e.subject, 10)::uuid END
+WHERE e.log_id = $1 AND e.seq >= $2 AND e.seq < $3 ORDER BY e.seq`
 	searchDecisions pg.SQL = `
 SELECT decision_id, seq, business_key, endpoint, revision, model, model_version, decided_at, action, score, fallback, gates
 FROM audit.decision
@@ -368,8 +370,9 @@ func (l *Log) DecisionProof(ctx context.Context, tenant waybill.Tenant, id waybi
 // checkSpan is how many entries CheckRecords asks for at once.
 const checkSpan = 1024
 
-// CheckRecords compares what lies beside the log, the row and the payload of every decision, with the leaves of the
-// first size entries. It is for a log that Verify found whole: a leaf proves its record, not the other way round.
+// CheckRecords compares what lies beside the log, the columns of every entry and the row and the payload of every
+// decision, with the leaves of the first size entries. It is for a log that Verify found whole: a leaf proves its record,
+// not the other way round.
 func (l *Log) CheckRecords(ctx context.Context, size int64) (Finding, error) {
 	f := Finding{OK: true, FirstBad: -1, Entries: size, What: fmt.Sprintf("%d entries, every hash, tile and the signed root agree, and so does every decision's record", size)}
 	for from := int64(0); from < size; from += checkSpan {
@@ -378,12 +381,34 @@ func (l *Log) CheckRecords(ctx context.Context, size int64) (Finding, error) {
 			return f, fmt.Errorf("select records: %w", err)
 		}
 		var d DecisionRow
+		var kind, subject string
 		var tenant waybill.Tenant
 		var id *waybill.ID
 		wrong := errors.New("found")
-		_, err = pgx.ForEachRow(rows, []any{&d.Seq, &tenant, &d.Leaf, &id, &d.Endpoint, &d.Revision, &d.Model, &d.ModelVersion, &d.DecidedAt, &d.Action, &d.Score,
-			&d.Fallback, &d.Gates, &d.Payload}, func() error {
-			if id == nil {
+		next := from
+		_, err = pgx.ForEachRow(rows, []any{&d.Seq, &kind, &tenant, &subject, &d.Leaf, &id, &d.Endpoint, &d.Revision, &d.Model, &d.ModelVersion, &d.DecidedAt,
+			&d.Action, &d.Score, &d.Fallback, &d.Gates, &d.Payload}, func() error {
+			next++
+			var leaf struct {
+				T       string         `json:"t"`
+				Tenant  waybill.Tenant `json:"tenant"`
+				ID      string         `json:"id"`
+				Subject string         `json:"subject"`
+			}
+			if err := json.Unmarshal(d.Leaf, &leaf); err != nil {
+				f = bad(d.Seq, d.Seq, "entry %d cannot be read: %s", d.Seq, err)
+				return wrong
+			}
+			if leaf.T == "decision" {
+				leaf.Subject = "decision:" + leaf.ID
+			}
+			switch {
+			case leaf.T != kind || leaf.Tenant != tenant || leaf.Subject != subject:
+				f = bad(d.Seq, d.Seq, "what entry %d is found by is not what it says: its type, tenant or subject was changed", d.Seq)
+				return wrong
+			case leaf.T != "decision":
+				return nil
+			case id == nil:
 				f = bad(d.Seq, d.Seq, "the record of entry %d, a decision, is gone", d.Seq)
 				return wrong
 			}
@@ -399,6 +424,9 @@ func (l *Log) CheckRecords(ctx context.Context, size int64) (Finding, error) {
 		}
 		if err != nil {
 			return f, fmt.Errorf("read records: %w", err)
+		}
+		if next != min(from+checkSpan, size) {
+			return bad(next, -1, "entries %d to %d hold %d rows", from, min(from+checkSpan, size)-1, next-from), nil
 		}
 	}
 	return f, nil

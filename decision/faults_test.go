@@ -210,6 +210,24 @@ func TestRecorded_ChangedRecord(t *testing.T) {
 	if _, err := h.pool.Exec(ctx, "UPDATE audit.decision SET business_key = 'ORD-1'"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := h.pool.Exec(ctx, "ALTER TABLE audit.entry DISABLE TRIGGER entry_is_final"); err != nil {
+		t.Fatal(err)
+	}
+	for column, value := range map[string]string{"subject": "x", "type": "other", "tenant": "other"} {
+		var was string
+		if err := h.pool.QueryRow(ctx, "SELECT "+column+" FROM audit.entry WHERE seq = $1", a.Receipt.Index).Scan(&was); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range []string{value, was} {
+			if _, err := h.pool.Exec(ctx, "UPDATE audit.entry SET "+column+" = $2 WHERE seq = $1", a.Receipt.Index, v); err != nil {
+				t.Fatal(err)
+			}
+			f, err := h.log.CheckRecords(ctx, a.Receipt.Size)
+			if err != nil || f.OK != (v == was) || v != was && f.FirstBad != a.Receipt.Index {
+				t.Errorf("%s = %s: %+v, %v", column, v, f, err)
+			}
+		}
+	}
 	for _, set := range []string{"action = 'elsewhere'", "payload = convert_to(replace(convert_from(payload, 'UTF8'), 'WH-NY-1', 'WH-XX-1'), 'UTF8')", "model_version = 7",
 		"score = 0.123", "fallback = 'because'", "gates = '{none}'", "revision = 9", "decided_at = decided_at - interval '1 second'"} {
 		var was string

@@ -12,9 +12,6 @@ import (
 	"waybill/score"
 )
 
-// maxModelBytes bounds an entrypoint that is loaded into memory.
-const maxModelBytes = 256 << 20
-
 // loaded is a model version or a rule set ready to answer. It is immutable and shared by all decisions.
 type loaded struct {
 	ref      waybill.VersionRef
@@ -41,7 +38,7 @@ func (s *Service) loadVersion(ctx context.Context, v registry.Version) (*loaded,
 	for _, a := range v.Approvals {
 		l.approval = a.ID.String() // the last one is in force
 	}
-	most := int64(maxModelBytes)
+	most := int64(score.MaxModelBytes)
 	if v.Format == registry.Rules {
 		most = maxRuleBytes
 	}

@@ -147,9 +147,12 @@ func (s *Service) Replay(ctx context.Context, tenant waybill.Tenant, id waybill.
 	if err != nil {
 		return Replay{}, err
 	}
-	s.loading.Lock() // from the bucket, also when it is in memory: whether those bytes still are what answered is the question
+	if err := take(ctx, s.replays); err != nil {
+		return Replay{}, err
+	}
+	defer func() { <-s.replays }()
+	// From the bucket, also when it is in memory: whether those bytes still are what answered is the question
 	m, err := s.loadVersion(ctx, v)
-	s.loading.Unlock()
 	if err != nil {
 		return Replay{}, err
 	}

@@ -57,7 +57,8 @@ type Service struct {
 	refresh  sync.Mutex               // held while a snapshot is built; guards attempts and missing
 	attempts map[modelKey]attempt     // models and rule sets by content, kept while a revision refers to them
 	missing  []registry.Version       // what the snapshot lacks and load is to bring
-	loading  sync.Mutex               // one version is loaded at a time: each may take hundreds of megabytes
+	loading  chan struct{}            // holds one while a version is loaded: each may take hundreds of megabytes
+	replays  chan struct{}            // the same for replays, which must not hold up what is to serve
 }
 
 // snapshot is every endpoint in force and the state of the models they name.
@@ -151,7 +152,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 // New returns a Service whose snapshot is loaded. Call Run to follow changes.
 func New(ctx context.Context, pool *pgxpool.Pool, features *featurestore.Store, models *registry.Store, appender Appender, c Config) (*Service, error) {
 	s := &Service{pool: pool, features: features, models: models, appender: appender,
-		clock: c.Clock, logger: c.Logger, observer: c.Observer, poll: c.Poll, attempts: map[modelKey]attempt{}}
+		clock: c.Clock, logger: c.Logger, observer: c.Observer, poll: c.Poll, attempts: map[modelKey]attempt{},
+		loading: make(chan struct{}, 1), replays: make(chan struct{}, 1)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
@@ -282,8 +284,10 @@ func (s *Service) addStates(ctx context.Context, next *snapshot, rev *revision) 
 
 // load brings what the snapshot lacks into memory and swaps once more. No decision and no refresh waits for it.
 func (s *Service) load(ctx context.Context) error {
-	s.loading.Lock()
-	defer s.loading.Unlock()
+	if err := take(ctx, s.loading); err != nil {
+		return err
+	}
+	defer func() { <-s.loading }()
 	s.refresh.Lock()
 	missing := s.missing
 	s.refresh.Unlock()
@@ -316,6 +320,16 @@ func (s *Service) load(ctx context.Context) error {
 	}
 	_, err := s.swap(ctx)
 	return err
+}
+
+// take waits for a turn. Give it back by receiving from turns.
+func take(ctx context.Context, turns chan struct{}) error {
+	select {
+	case turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return waybill.Wrap(waybill.Deadline, ctx.Err(), "other models are being loaded; try again")
+	}
 }
 
 // due says whether to try, for the first time or again.
@@ -462,9 +476,12 @@ func (s *Service) Publish(ctx context.Context, actor waybill.Actor, doc []byte, 
 		return Endpoint{}, false, err
 	}
 	changed := false
+	var published int
+	var at time.Time
 	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		changed = false
 		now := s.clock()
+		at = now
 		var number int
 		var fresh bool
 		if err := tx.QueryRow(ctx, string(lockEndpoint), actor.Tenant, def.Name, now).Scan(&number, &fresh); err != nil {
@@ -477,11 +494,12 @@ func (s *Service) Publish(ctx context.Context, actor waybill.Actor, doc []byte, 
 		case err != nil:
 			return fmt.Errorf("select revision: %w", err)
 		case last == digest:
+			published = number
 			return nil
 		default:
 			number++
 		}
-		changed = true
+		changed, published = true, number
 		if _, err := tx.Exec(ctx, string(insertRevision), actor.Tenant, def.Name, number, digest, string(canon), actor.ID, reason, now); err != nil {
 			return fmt.Errorf("insert revision: %w", err)
 		}
@@ -511,10 +529,14 @@ func (s *Service) Publish(ctx context.Context, actor waybill.Actor, doc []byte, 
 	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), refreshWithin)
 	defer cancel()
 	if err := s.Refresh(late); err != nil {
-		return Endpoint{}, false, err
+		s.logger.WarnContext(ctx, "endpoint published, and not in memory of this node yet", "endpoint", def.Name, "error", err)
 	}
 	e, err := s.Endpoint(actor.Tenant, def.Name)
-	return e, changed, err
+	if err == nil && e.Digest == digest {
+		return e, changed, nil
+	}
+	return Endpoint{Name: def.Name, Revision: published, Type: def.Type, Model: p.model, ModelState: version.State, Fallback: p.fallback, Service: p.service,
+		Digest: digest, Author: actor.ID, Reason: reason, Published: at, Document: string(canon), Serving: "published; this node is still loading it"}, changed, nil
 }
 
 // Endpoint returns one endpoint of a tenant.

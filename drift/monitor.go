@@ -231,11 +231,14 @@ func (r *Report) fill(ctx context.Context, q pg.Querier, tenant waybill.Tenant) 
 // errUnread marks the report of an endpoint whose decisions are not counted because of their reference.
 var errUnread = errors.New("the reference could not be read")
 
+// unreadFor is how long a reference that could not be had is reported without another decision that would have needed it.
+const unreadFor = 5 * time.Minute
+
 // whyUnread says why this node does not count an endpoint's decisions; nil when it does, or has seen none.
 func (s *Store) whyUnread(tenant waybill.Tenant, endpoint string) error {
 	v, _ := s.unread.Load(endpointKey{tenant, endpoint})
 	u, ok := v.(unread)
-	if !ok {
+	if !ok || s.clock().Sub(u.at) > unreadFor { // nothing was decided by that model since
 		return nil
 	}
 	why := "the hub's log says why" // an unclassified error is not for callers

@@ -92,6 +92,7 @@ type endpointKey struct {
 type unread struct {
 	model waybill.VersionRef
 	err   error
+	at    time.Time
 }
 
 type profileKey struct {
@@ -233,7 +234,7 @@ func (s *Store) count(ctx context.Context, o *observation) {
 	defer s.spare.Put(o)
 	ref := s.reference(ctx, o.tenant, o.model)
 	if ref.err != nil {
-		s.unread.Store(endpointKey{o.tenant, o.endpoint}, unread{o.model, ref.err})
+		s.unread.Store(endpointKey{o.tenant, o.endpoint}, unread{o.model, ref.err, s.clock()})
 		return
 	}
 	s.unread.Delete(endpointKey{o.tenant, o.endpoint})

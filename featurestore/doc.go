@@ -11,5 +11,5 @@
 //
 // Postgres orders and keeps the commits. Every hub keeps the winners in memory and
 // follows the log. When the log cannot be followed the rows in memory go on being served with their true ages; a view
-// whose log was never read to its end is Unavailable, not empty. Files of others are read within bounds of memory.
+// whose log was never read to its end is Unavailable, not empty. Files of others are decoded within bounds of memory.
 package featurestore

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,7 +54,7 @@ type online struct {
 	view  *View
 	ttl   time.Duration
 	mu    sync.RWMutex
-	rows  map[string]*row // guarded by mu, as is row.prev; nothing else of a row is ever changed
+	rows  map[string]slot // guarded by mu; a row itself is never changed
 	seq   atomic.Int64    // commits applied
 	ready atomic.Bool     // the whole log was here once: what is not in rows does not exist
 
@@ -66,37 +67,49 @@ type online struct {
 // settle is how long after its event time a row may still be in the future of a reader, who took his time a little earlier.
 const settle = time.Second
 
+// slot is what is known of one key: the winner among the rows whose event time is past for every reader, and those that
+// beat it and are not, one for each event time, earliest first.
+type slot struct {
+	settled *row
+	ahead   []*row
+}
+
 // get returns the winner for a key among the rows whose event time is not after now, or nil.
 func (o *online) get(key []byte, now int64) *row {
 	o.mu.RLock()
 	defer o.mu.RUnlock()
-	r := o.rows[string(key)]
-	for r != nil && r.event > now {
-		r = r.prev
+	s := o.rows[string(key)]
+	if later := sort.Search(len(s.ahead), func(i int) bool { return s.ahead[i].event > now }); later > 0 {
+		return s.ahead[later-1]
 	}
-	return r
+	if s.settled != nil && s.settled.event > now {
+		return nil
+	}
+	return s.settled
 }
 
-// put takes a row in; the caller holds mu. A row that is not settled keeps those that it beat in prev, best first, since
-// they are the winners until its event time: so online never serves what the join at that moment would refuse.
+// put takes a row in; the caller holds mu. A row ahead of the clock stands beside the winner until its event time: so
+// online never serves what the join at that moment would refuse. How many there can be is bounded by how many rows are
+// accepted within the tolerance for event times, and each costs a binary search.
 func (o *online) put(r *row, now int64) {
-	settled := now - settle.Microseconds()
-	head := o.rows[r.key]
-	if head == nil || !head.after(r) { // a tie within a commit: the last row wins, as in the join
-		r.prev, head = head, r
-		o.rows[r.key] = r
-	} else {
-		p := head
-		for p.prev != nil && p.prev.after(r) {
-			p = p.prev
-		}
-		r.prev, p.prev = p.prev, r
+	s := o.rows[r.key]
+	if s.settled != nil && s.settled.after(r) { // a tie within a commit: the last row wins, as in the join
+		return
 	}
-	for p := head; p != nil; p = p.prev {
-		if p.event <= settled {
-			p.prev = nil
+	i := sort.Search(len(s.ahead), func(i int) bool { return s.ahead[i].event >= r.event })
+	switch {
+	case i == len(s.ahead) || s.ahead[i].event != r.event:
+		s.ahead = slices.Insert(s.ahead, i, r)
+	case !s.ahead[i].after(r):
+		s.ahead[i] = r
+	}
+	if past := sort.Search(len(s.ahead), func(i int) bool { return s.ahead[i].event > now-settle.Microseconds() }); past > 0 {
+		s.settled = s.ahead[past-1]
+		if s.ahead = s.ahead[past:]; len(s.ahead) == 0 {
+			s.ahead = nil
 		}
 	}
+	o.rows[r.key] = s
 }
 
 // Change is one difference between what is published and what was given.
@@ -243,7 +256,7 @@ func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, _ := s.views.LoadOrStore(key, &online{view: &v.View, ttl: ttl, rows: map[string]*row{}})
+	o, _ := s.views.LoadOrStore(key, &online{view: &v.View, ttl: ttl, rows: map[string]slot{}})
 	return o.(*online), nil
 }
 

@@ -24,7 +24,6 @@ type row struct {
 	seq       int64
 	keys      []any
 	values    []any
-	prev      *row // online only: see online.put
 }
 
 // after is the winner rule: whether r beats o.

@@ -214,8 +214,9 @@ func (g *Graph) walk(ctx context.Context, tenant waybill.Tenant, start Node, o O
 	if truncated {
 		edges = edges[:g.maxEdges]
 	}
-	sub := arrange(start, withCommits(nodes, edges), o, d)
-	sub.Truncated = sub.Truncated || truncated
+	edges, whole := withCommits(nodes, edges, g.maxEdges)
+	sub := arrange(start, edges, o, d)
+	sub.Truncated = sub.Truncated || truncated || !whole
 	return sub, nil
 }
 
@@ -243,8 +244,8 @@ func (n Node) commit() (view string, seq int64, ok bool) {
 }
 
 // withCommits returns the edges between the nodes, with those that the last commit of a training set stands for: from every
-// commit before it.
-func withCommits(nodes []Node, edges []Edge) []Edge {
+// commit before it. There are at most as many edges as most says; whole is false when some were left out.
+func withCommits(nodes []Node, edges []Edge, most int) (out []Edge, whole bool) {
 	type commit struct {
 		node Node
 		seq  int64
@@ -256,7 +257,7 @@ func withCommits(nodes []Node, edges []Edge) []Edge {
 			byView[view] = append(byView[view], commit{n, seq})
 		}
 	}
-	out := make([]Edge, 0, len(edges))
+	out, whole = make([]Edge, 0, len(edges)), true
 	for _, e := range edges {
 		if known[e.From] && known[e.To] {
 			out = append(out, e)
@@ -266,13 +267,18 @@ func withCommits(nodes []Node, edges []Edge) []Edge {
 			continue
 		}
 		for _, c := range byView[view] {
-			if c.seq < last {
-				out = append(out, Edge{From: c.node, To: e.To, Kind: e.Kind})
+			if c.seq >= last {
+				continue
 			}
+			if len(out) >= most {
+				whole = false
+				break
+			}
+			out = append(out, Edge{From: c.node, To: e.To, Kind: e.Kind})
 		}
 	}
 	slices.SortFunc(out, compareEdges)
-	return slices.Compact(out)
+	return slices.Compact(out), whole
 }
 
 // place is where a walk stands.

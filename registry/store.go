@@ -44,6 +44,7 @@ type Store struct {
 
 	check    func(Format, []byte) error // may be nil
 	maxEntry int64
+	looking  chan struct{} // holds one while an entrypoint is checked
 }
 
 // Open returns a Store over a migrated database.
@@ -51,7 +52,8 @@ func Open(_ context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*S
 	if pool == nil || b == nil {
 		return nil, errors.New("open registry: a pool and a bucket are needed")
 	}
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, maxFile: c.MaxArtifactBytes, check: c.Check, maxEntry: c.MaxEntrypointBytes}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, maxFile: c.MaxArtifactBytes, check: c.Check, maxEntry: c.MaxEntrypointBytes,
+		looking: make(chan struct{}, 1)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}

@@ -38,8 +38,13 @@ func (s *Store) Submit(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 	if err := checkRef(ref); err != nil {
 		return Version{}, err
 	}
+	// Reading and parsing may take long and much memory: before the transaction, one at a time.
+	looked, err := s.lookAtEntrypoint(ctx, actor.Tenant, ref)
+	if err != nil {
+		return Version{}, plain(err)
+	}
 	var v Version
-	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		now := s.now()
 		draft, err := lock(ctx, tx, actor.Tenant, ref)
 		if err != nil {
@@ -53,11 +58,12 @@ func (s *Store) Submit(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(files, func(f Artifact) bool { return f.Path == draft.Entrypoint }) {
+		i := slices.IndexFunc(files, func(f Artifact) bool { return f.Path == draft.Entrypoint })
+		if i < 0 {
 			return waybill.Errorf(waybill.Conflict, "%s names %s as its entrypoint, but that file was not uploaded; upload it, then submit", ref, draft.Entrypoint)
 		}
-		if err := s.checkEntrypoint(ctx, draft, files); err != nil {
-			return err
+		if s.check != nil && files[i].SHA256 != looked {
+			return waybill.Errorf(waybill.Conflict, "%s of %s was uploaded anew while it was looked at; submit again", draft.Entrypoint, ref)
 		}
 		digest, err := RootDigest(draft.Format, draft.Entrypoint, files)
 		if err != nil {
@@ -225,16 +231,35 @@ func mentions(text string, version int) bool {
 	return slices.Contains(words, fmt.Sprintf("v%d", version))
 }
 
-// checkEntrypoint has the bytes of a version looked at before they are frozen.
-func (s *Store) checkEntrypoint(ctx context.Context, v Version, files []Artifact) error {
+// lookAtEntrypoint has the entrypoint of a draft checked and returns the SHA-256 of what was looked at. What is no draft,
+// or has no entrypoint, is for the transaction to refuse.
+func (s *Store) lookAtEntrypoint(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef) (string, error) {
 	if s.check == nil {
-		return nil
+		return "", nil
 	}
-	i := slices.IndexFunc(files, func(f Artifact) bool { return f.Path == v.Entrypoint })
-	if files[i].Size > s.maxEntry {
-		return waybill.Errorf(waybill.TooLarge, "%s of %s has %d bytes; at most %d can be loaded", v.Entrypoint, v.Ref(), files[i].Size, s.maxEntry)
+	v, err := s.Get(ctx, tenant, ref)
+	if err != nil {
+		return "", err
 	}
-	data, err := s.readAll(ctx, v, files[i])
+	i := slices.IndexFunc(v.Files, func(f Artifact) bool { return f.Path == v.Entrypoint })
+	if v.State != Draft || i < 0 {
+		return "", nil
+	}
+	if v.Files[i].Size > s.maxEntry {
+		return "", waybill.Errorf(waybill.TooLarge, "%s of %s has %d bytes; at most %d can be loaded", v.Entrypoint, v.Ref(), v.Files[i].Size, s.maxEntry)
+	}
+	select {
+	case s.looking <- struct{}{}:
+		defer func() { <-s.looking }()
+	case <-ctx.Done():
+		return "", waybill.Wrap(waybill.Deadline, ctx.Err(), "other models are being looked at; submit again")
+	}
+	return v.Files[i].SHA256, s.checkEntrypoint(ctx, v, v.Files[i])
+}
+
+// checkEntrypoint has the bytes of an entrypoint looked at before they are frozen.
+func (s *Store) checkEntrypoint(ctx context.Context, v Version, entrypoint Artifact) error {
+	data, err := s.readAll(ctx, v, entrypoint)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -122,6 +123,10 @@ func readable(text string) string {
 
 // strictQuery refuses parameters that are no fields of the request: a filter with a typing error must not be no filter.
 type strictQuery struct{ runtime.DefaultQueryParser }
+
+// strictQueries puts strictQuery into the gateway, which keeps its parser in a variable of its package: once, before
+// anything is served.
+var strictQueries = sync.OnceFunc(func() { runtime.NewServeMux(runtime.SetQueryParameterParser(&strictQuery{})) })
 
 // Parse fills a request from the query.
 func (q *strictQuery) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {

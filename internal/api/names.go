@@ -79,7 +79,7 @@ func nodeResource(node string) string {
 		return "service/*"
 	case "approval":
 		return "model/*"
-	case "incident":
+	case "incident", "monitor":
 		return "endpoint/*"
 	case "run", "dataset", "entity":
 		return "view/*"
@@ -97,7 +97,7 @@ func nodeResource(node string) string {
 // hasName tells resources that rules can name, so that an answer that shows many things leaves some of them out.
 func hasName(node string) bool {
 	kind, _, _ := strings.Cut(node, ":")
-	return slices.Contains([]string{"view", "service", "model", "endpoint", "commit", "decision", "trainingset"}, kind)
+	return slices.Contains([]string{"view", "service", "model", "endpoint", "commit", "decision", "trainingset", "incident", "monitor"}, kind)
 }
 
 // naming lists the rpcs whose names are not in their option.

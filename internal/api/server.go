@@ -107,10 +107,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		lineagev1.RegisterLineageServiceServer(r, &graphs{graph: c.Lineage, log: c.Log})
 		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models, features: c.Features})
 	}
+	strictQueries()
 	gateway := runtime.NewServeMux(
 		runtime.WithErrorHandler(writeProblem),
 		runtime.WithRoutingErrorHandler(writeNoRoute),
-		runtime.SetQueryParameterParser(&strictQuery{}),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &jsonForm{runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}}}),
 		runtime.WithIncomingHeaderMatcher(func(h string) (string, bool) {
 			return strings.ToLower(h), h == "Idempotency-Key" || h == "X-Request-Id" // the gateway passes Authorization on by itself

@@ -117,7 +117,11 @@ func sentence(row audit.DecisionRow, rec decision.Record, d *decisionv1.Decision
 		approved = ", approved by " + d.GetApprover()
 	}
 	if row.Fallback != "" {
-		return fmt.Sprintf("%s was decided as “%s” by the rules %s%s. The model did not answer: %s.", what, row.Action, d.GetAnsweredBy(), approved,
+		rules := "the rules"
+		if d.GetAnsweredBy() != "" { // leaves did not always name them
+			rules += " " + d.GetAnsweredBy()
+		}
+		return fmt.Sprintf("%s was decided as “%s” by %s%s. The model did not answer: %s.", what, row.Action, rules, approved,
 			strings.TrimSuffix(strings.TrimPrefix(row.Fallback, "model: "), "."))
 	}
 	return fmt.Sprintf("%s was decided as “%s” by the model %s%s.", what, row.Action, d.GetAnsweredBy(), approved)
