@@ -91,13 +91,15 @@ func (c *cutter) pump(client, server net.Conn) {
 			return
 		}
 		cut := strings.Contains(strings.ToLower(string(buf[:n])), "commit") && c.armed.CompareAndSwap(true, false)
+		if cut { // before the server can answer
+			c.cuts.Add(1)
+			shut(client)
+		}
 		if _, err := server.Write(buf[:n]); err != nil {
 			shut(client)
 			return
 		}
 		if cut {
-			c.cuts.Add(1)
-			shut(client)
 			time.Sleep(3 * time.Second)
 			shut(server)
 			return

@@ -479,6 +479,9 @@ func (n *noise) fill(m protoreflect.Message, name string, depth int) {
 	full := m.Descriptor().FullName()
 	if !n.bad() {
 		seconds := time.Now().Unix()
+		if name == "from" {
+			seconds -= 3600
+		}
 		switch full {
 		case "google.protobuf.Struct":
 			if protojson.Unmarshal([]byte(n.object(nil, n.shape(name), depth)), m.Interface()) == nil {
