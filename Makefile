@@ -14,28 +14,32 @@ endif
 
 web_sources := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -type f -print)
 
-.PHONY: help setup warm build demo gen gen-check lint test race web-test fuzz bench check vuln clean
+.PHONY: help setup postgres node warm build demo gen gen-check lint test race web-test fuzz bench check vuln clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
 
-setup: ## find or install Postgres and Node
+setup: postgres node ## find or install Postgres and Node
+
+postgres:
 	@scripts/setup-postgres
+
+node:
 	@scripts/setup-node
 
-web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json | node
 	cd web && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 web/dist/index.html: web/node_modules/.package-lock.json $(web_sources)
 	cd web && npm run --silent build -- --logLevel warn
 
-# Compiles all that does not hold the pages, while npm waits for the network.
+# Compiles all that does not hold the pages, while the others wait for the network.
 warm:
 	@CGO_ENABLED=0 go build -trimpath $$(go list ./... | grep -v -e '/web$$' -e '/cmd/')
 
-build: setup ## the pages, then the one binary, into bin/waybill
-	@$(MAKE) --no-print-directory -j2 web/dist/index.html warm
+build: ## the pages, then the one binary, into bin/waybill; installs what is missing for both and for running it
+	@$(MAKE) --no-print-directory -j3 postgres web/dist/index.html warm
 	CGO_ENABLED=0 go build -trimpath -o bin/waybill ./cmd/waybill
 
 demo: build ## set everything up and tell the whole story on a hub of its own
