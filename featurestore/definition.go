@@ -15,24 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"waybill"
-	"waybill/internal/expr"
 )
-
-// Type is the type of a column.
-type Type string
-
-// The types.
-const (
-	Bool      Type = "bool"
-	Int32     Type = "int32"
-	Int64     Type = "int64"
-	Float32   Type = "float32"
-	Float64   Type = "float64"
-	String    Type = "string"
-	Timestamp Type = "timestamp" // UTC, microseconds
-)
-
-func types() []Type { return []Type{Bool, Int32, Int64, Float32, Float64, String, Timestamp} }
 
 // Bounds of a definition.
 const (
@@ -207,21 +190,16 @@ func checkColumns(path string, cols []Column, seen map[string]bool, fail func(fi
 			fail(at+".name", c.Name+" is taken; names are unique within a definition, and event_time and knowledge_time are reserved")
 		}
 		seen[c.Name] = true
-		if !slices.Contains(types(), c.Type) {
-			fail(at+".type", strconv.QuoteToGraphic(string(c.Type))+" is not supported; use "+joinTypes())
+		switch {
+		case !c.Type.known():
+			fail(at+".type", strconv.QuoteToGraphic(string(c.Type))+" is not supported; use "+typeNames())
+		case path == "entity.keys" && !c.Type.scalar():
+			fail(at+".type", string(c.Type)+" cannot be a join key; use a scalar type")
 		}
 		if !slices.Contains([]string{"", "none", "pseudonymous", "personal", "secret"}, c.Sensitivity) {
 			fail(at+".sensitivity", "must be none, pseudonymous, personal or secret")
 		}
 	}
-}
-
-func joinTypes() string {
-	var s []string
-	for _, t := range types() {
-		s = append(s, string(t))
-	}
-	return strings.Join(s, ", ")
 }
 
 func (s *Service) check(at string) error {
@@ -299,19 +277,4 @@ func bare(cols []Column) []Column {
 		}
 	}
 	return out
-}
-
-func celType(t Type) expr.Type {
-	switch t {
-	case Bool:
-		return expr.Bool
-	case Int32, Int64:
-		return expr.Int
-	case Float32, Float64:
-		return expr.Double
-	case Timestamp:
-		return expr.Timestamp
-	case String:
-	}
-	return expr.String
 }

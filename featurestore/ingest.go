@@ -66,7 +66,7 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 		return Commit{}, err
 	}
 	// From here on a failure leaves an object that no commit names; it is harmless, and the same file finds it again.
-	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(o.SHA256[:]), rows, nil, o.Key)
+	return s.append(ctx, actor, ref, newLayout(&v.View), req.BatchID, rows, o.Key)
 }
 
 // fileRows reads and checks a file, when it is its turn.

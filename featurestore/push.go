@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,15 +83,7 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 	if err != nil {
 		return Commit{}, err
 	}
-	inline, err := encodeRows(rows)
-	if err != nil {
-		return Commit{}, err
-	}
-	if len(inline) > maxInline {
-		return Commit{}, waybill.Errorf(waybill.TooLarge, "the rows have %d bytes; at most %d in one push", len(inline), maxInline)
-	}
-	sum := sha256.Sum256(inline)
-	return s.append(ctx, actor, ref, req.BatchID, "sha256:"+hex.EncodeToString(sum[:]), rows, inline, "")
+	return s.append(ctx, actor, ref, newLayout(&v.View), req.BatchID, rows, "")
 }
 
 func checkBatchID(id string) error {
@@ -100,9 +93,10 @@ func checkBatchID(id string) error {
 	return nil
 }
 
-// append puts one commit at the end of a view's log: rows inline or in the bucket under object.
-func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, batch, digest string, rows []row, inline []byte, object string) (Commit, error) {
-	c := Commit{View: ref, Rows: int64(len(rows)), Digest: digest, Actor: actor.ID}
+// append puts one commit at the end of a view's log: rows inline, or in the bucket under object, whose name ends in its
+// SHA-256.
+func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, l *layout, batch string, rows []row, object string) (Commit, error) {
+	c := Commit{View: ref, Rows: int64(len(rows)), Actor: actor.ID}
 	c.MinEvent, c.MaxEvent = span2(rows)
 	content := contentDigest(rows)
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -115,8 +109,15 @@ func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 			c.At = known.UTC()
 		}
 		var key *string
+		var inline []byte
 		if object != "" {
-			key = &object
+			key, c.Digest = &object, "sha256:"+path.Base(object)
+		} else { // a packed row says which commit it is of, so the bytes are made here
+			if inline = l.pack(rows, c.At.UnixMicro(), c.Seq); len(inline) > maxInline {
+				return waybill.Errorf(waybill.TooLarge, "the rows have %d bytes; at most %d in one push", len(inline), maxInline)
+			}
+			sum := sha256.Sum256(inline)
+			c.Digest = "sha256:" + hex.EncodeToString(sum[:])
 		}
 		if _, err := tx.Exec(ctx, string(insertCommit), actor.Tenant, ref.Name, ref.Version, c.Seq, batch, c.Digest, c.Rows,
 			c.MinEvent, c.MaxEvent, inline, key, actor.ID, c.At, content); err != nil {
@@ -228,10 +229,18 @@ func checkRow(v *View, get func(name string) any, now time.Time, fail func(field
 	return r
 }
 
-// commits calls each with the rows of the commits after, up to and including upTo, one commit at a time in their order.
-// Every commit's digest is checked.
-func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo int64, each func(seq int64, rows []row) error) error {
-	type stored struct {
+// storedCommit is a commit as it lies in the log, its digest checked.
+type storedCommit struct {
+	ref  waybill.VersionRef
+	seq  int64
+	at   int64 // µs: the knowledge time of its rows
+	file bool  // data is a Parquet file; otherwise packed rows, or the JSON of an earlier hub
+	data []byte
+}
+
+// stored calls each with the commits after, up to and including upTo, one at a time in their order.
+func (s *Store) stored(ctx context.Context, key viewKey, after, upTo int64, each func(c *storedCommit) error) error {
+	type line struct {
 		seq    int64
 		digest string
 		inline []byte
@@ -243,42 +252,97 @@ func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo i
 		if err != nil {
 			return fmt.Errorf("select commits: %w", err)
 		}
-		list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c stored, err error) {
+		list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c line, err error) {
 			return c, r.Scan(&c.seq, &c.digest, &c.inline, &c.object, &c.at)
 		})
 		if err != nil {
 			return fmt.Errorf("read commits of %s: %w", key.ref, err)
 		}
-		for _, c := range list {
-			if c.seq != after+1 {
+		for i := range list {
+			l := &list[i]
+			if l.seq != after+1 {
 				break
 			}
-			data := c.inline
-			if c.object != "" {
-				if data, err = s.object(ctx, c.object); err != nil {
+			c := &storedCommit{ref: key.ref, seq: l.seq, at: l.at.UnixMicro(), file: l.object != "", data: l.inline}
+			if c.file {
+				if c.data, err = s.object(ctx, l.object); err != nil {
 					return fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
 				}
 			}
-			if sum := sha256.Sum256(data); "sha256:"+hex.EncodeToString(sum[:]) != c.digest {
+			if sum := sha256.Sum256(c.data); "sha256:"+hex.EncodeToString(sum[:]) != l.digest {
 				return waybill.Errorf(waybill.Corrupt, "commit %d of %s does not match its digest; restore its bytes", c.seq, key.ref)
 			}
-			var more []row
-			if c.object != "" {
-				more, err = readCommitFile(v, c.seq, c.at.UnixMicro(), data)
-			} else {
-				more, err = decodeRows(v, c.seq, c.at.UnixMicro(), data)
-			}
-			if err != nil {
-				return fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
-			}
-			if err := each(c.seq, more); err != nil {
+			if err := each(c); err != nil {
 				return err
 			}
-			after = c.seq
+			after, l.inline = c.seq, nil
 		}
 		if len(list) == 0 || after < list[len(list)-1].seq {
 			return waybill.Errorf(waybill.Corrupt, "commit %d of %s is missing; restore it", after+1, key.ref)
 		}
 	}
 	return nil
+}
+
+// isPacked tells packed rows from the JSON of an earlier hub.
+func (c *storedCommit) isPacked() bool { return !c.file && len(c.data) > 0 && c.data[0] == rowFormat }
+
+// rows decodes the commit.
+func (c *storedCommit) rows(l *layout, v *View) (out []row, err error) {
+	switch {
+	case c.file:
+		out, err = readCommitFile(v, c.seq, c.at, c.data)
+	case !c.isPacked():
+		out, err = decodeRows(v, c.seq, c.at, c.data)
+	default:
+		err = c.packed(l, v, func(b []byte) {
+			r, e := l.unpack(b)
+			out, err = append(out, r), errors.Join(err, e)
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read commit %d of %s: %w", c.seq, c.ref, err)
+	}
+	return out, nil
+}
+
+// packed calls each with every row of the commit in packed form, none when one of them is wrong.
+func (c *storedCommit) packed(l *layout, v *View, each func(b []byte)) error {
+	data := c.data
+	if !c.isPacked() {
+		rows, err := c.rows(l, v)
+		if err != nil {
+			return err
+		}
+		data = l.pack(rows, c.at, c.seq)
+	}
+	for rest := data; len(rest) > 0; {
+		b, next, err := l.next(rest)
+		if err != nil {
+			return fmt.Errorf("read commit %d of %s: %w", c.seq, c.ref, err)
+		}
+		if p := parseRow(b); p.seq != c.seq {
+			return waybill.Errorf(waybill.Corrupt, "commit %d of %s holds a row of commit %d; restore its bytes", c.seq, c.ref, p.seq)
+		}
+		rest = next
+	}
+	for rest := data; len(rest) > 0; {
+		p := parseRow(rest)
+		n := l.size(rest, &p)
+		each(rest[:n:n])
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// commits calls each with the rows of the commits after, up to and including upTo, one commit at a time in their order.
+func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo int64, each func(seq int64, rows []row) error) error {
+	l := newLayout(v)
+	return s.stored(ctx, key, after, upTo, func(c *storedCommit) error {
+		rows, err := c.rows(l, v)
+		if err != nil {
+			return err
+		}
+		return each(c.seq, rows)
+	})
 }

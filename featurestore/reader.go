@@ -223,16 +223,19 @@ func (r *Reader) Inputs() []Column { return r.service.Inputs }
 func (r *Reader) Outputs() []Column { return r.outputs }
 
 // Read returns a vector per row. Rows hold the service's inputs by name; one that is absent is null, but a join key
-// that is null or of another type is an Invalid error that names it. All features of a view come from one row of it, and
-// no value from after now. Errors: Unavailable while the log of a view has not been read.
+// that is null or of another type is an Invalid error that names it. All features of a view come from one row of it, all
+// rows of a view from one sequence point, and no value from after now. Errors: Unavailable while the log of a view has
+// not been read.
 func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any) ([]Vector, error) {
-	for i, o := range r.online {
-		if !o.ready.Load() {
-			return nil, waybill.Errorf(waybill.Unavailable, "the rows of %s have not been read from its log by this hub; the hub's log says why, and it tries again", r.views[i].ref)
-		}
+	if err := r.ready(); err != nil {
+		return nil, err
+	}
+	seqs := make([]int64, len(r.online))
+	for j, o := range r.online {
+		seqs[j] = o.seq.Load()
 	}
 	out := make([]Vector, len(rows))
-	found := make([]*row, len(r.views))
+	found := make([]hit, len(r.views))
 	var key []byte
 	for i, in := range rows {
 		if err := ctx.Err(); err != nil {
@@ -246,11 +249,11 @@ func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any)
 			if key, err = r.views[j].appendKey(key[:0], cells); err != nil {
 				return nil, waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, err.Error()), "is missing; it is a join key of "+r.views[j].ref.String())
 			}
-			found[j] = r.online[j].get(key, now.UnixMicro())
+			found[j] = r.online[j].find(key, seqs[j], now.UnixMicro())
 		}
 		for j := range r.features {
 			f := &r.features[j]
-			cells = append(cells, f.cell(found[f.view], now, r.online[f.view].ttl))
+			cells = append(cells, f.cell(&found[f.view], r.online[f.view].layout))
 		}
 		if cells, err = r.evaluate(cells); err != nil {
 			return nil, err
@@ -258,6 +261,34 @@ func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any)
 		out[i] = r.vector(cells)
 	}
 	return out, nil
+}
+
+// ready says whether the log of every view has been read.
+func (r *Reader) ready() error {
+	for i, o := range r.online {
+		if !o.ready.Load() {
+			return waybill.Errorf(waybill.Unavailable, "the rows of %s have not been read from its log by this hub; the hub's log says why, and it tries again", r.views[i].ref)
+		}
+	}
+	return nil
+}
+
+// hit is what a look-up found: a row and what it is worth.
+type hit struct {
+	packed
+	status Status // Present, NotFound, OutsideMaxAge
+}
+
+// find looks a key up and judges the age of its row.
+func (o *online) find(key []byte, seq, now int64) hit {
+	p, ok := o.get(key, seq, now)
+	switch {
+	case !ok:
+		return hit{status: NotFound}
+	case o.ttl > 0 && now-p.event > o.ttl.Microseconds():
+		return hit{p, OutsideMaxAge}
+	}
+	return hit{p, Present}
 }
 
 // missingKey is the name of a join key without a value.
@@ -295,8 +326,23 @@ func cellOf(name string, v any) Cell {
 	return Cell{Name: name, Value: v, Status: Present}
 }
 
-// cell reads one feature from a row; r is nil when there is none.
-func (f *planned) cell(r *row, now time.Time, ttl time.Duration) Cell {
+// cell reads one feature.
+func (f *planned) cell(h *hit, l *layout) Cell {
+	c := Cell{Name: f.ref.Feature, Status: h.status, View: f.ref.View}
+	if h.status == NotFound {
+		return c
+	}
+	c.Event, c.Seq = time.UnixMicro(h.event).UTC(), h.seq
+	if h.status == Present {
+		if c.Value = l.value(&h.packed, f.index); c.Value == nil {
+			c.Status = NullValue
+		}
+	}
+	return c
+}
+
+// cellOf reads one feature from a decoded row, as of now; r is nil when there is none.
+func (f *planned) cellOf(r *row, now time.Time, ttl time.Duration) Cell {
 	if r == nil {
 		return Cell{Name: f.ref.Feature, Status: NotFound, View: f.ref.View}
 	}
@@ -317,7 +363,7 @@ func (p *plan) evaluate(cells []Cell) ([]Cell, error) {
 	}
 	vars := make(map[string]any, len(cells))
 	for _, c := range cells {
-		vars[c.Name] = c.Value
+		vars[c.Name] = celValue(c.Value)
 	}
 	for i := range p.exprs {
 		f, e := &p.exprs[i], &p.service.Expressions[i]

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sort"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,69 +45,6 @@ type Store struct {
 type viewKey struct {
 	tenant waybill.Tenant
 	ref    waybill.VersionRef
-}
-
-// online is the memory of one view version: the winner of every key.
-type online struct {
-	view  *View
-	ttl   time.Duration
-	mu    sync.RWMutex
-	rows  map[string]slot // guarded by mu; a row itself is never changed
-	seq   atomic.Int64    // commits applied
-	ready atomic.Bool     // the whole log was here once: what is not in rows does not exist
-
-	// Guarded by Store.apply: why the log cannot be followed beyond seq, and when that is tried again.
-	failed error
-	wait   time.Duration
-	retry  time.Time
-}
-
-// settle is how long after its event time a row may still be in the future of a reader, who took his time a little earlier.
-const settle = time.Second
-
-// slot is what is known of one key: the winner among the rows whose event time is past for every reader, and those that
-// beat it and are not, one for each event time, earliest first.
-type slot struct {
-	settled *row
-	ahead   []*row
-}
-
-// get returns the winner for a key among the rows whose event time is not after now, or nil.
-func (o *online) get(key []byte, now int64) *row {
-	o.mu.RLock()
-	defer o.mu.RUnlock()
-	s := o.rows[string(key)]
-	if later := sort.Search(len(s.ahead), func(i int) bool { return s.ahead[i].event > now }); later > 0 {
-		return s.ahead[later-1]
-	}
-	if s.settled != nil && s.settled.event > now {
-		return nil
-	}
-	return s.settled
-}
-
-// put takes a row in; the caller holds mu. A row ahead of the clock stands beside the winner until its event time: so
-// online never serves what the join at that moment would refuse. How many there can be is bounded by how many rows are
-// accepted within the tolerance for event times, and each costs a binary search.
-func (o *online) put(r *row, now int64) {
-	s := o.rows[r.key]
-	if s.settled != nil && s.settled.after(r) { // a tie within a commit: the last row wins, as in the join
-		return
-	}
-	i := sort.Search(len(s.ahead), func(i int) bool { return s.ahead[i].event >= r.event })
-	switch {
-	case i == len(s.ahead) || s.ahead[i].event != r.event:
-		s.ahead = slices.Insert(s.ahead, i, r)
-	case !s.ahead[i].after(r):
-		s.ahead[i] = r
-	}
-	if past := sort.Search(len(s.ahead), func(i int) bool { return s.ahead[i].event > now-settle.Microseconds() }); past > 0 {
-		s.settled = s.ahead[past-1]
-		if s.ahead = s.ahead[past:]; len(s.ahead) == 0 {
-			s.ahead = nil
-		}
-	}
-	o.rows[r.key] = s
 }
 
 // Change is one difference between what is published and what was given.
@@ -219,6 +154,7 @@ func (s *Store) refresh(ctx context.Context) (failed, waiting []error, err error
 			failed = append(failed, err)
 			continue
 		}
+		o.sweep(s.clock())
 		if o.seq.Load() >= e.Seq {
 			o.ready.Store(true)
 			continue
@@ -256,22 +192,19 @@ func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, _ := s.views.LoadOrStore(key, &online{view: &v.View, ttl: ttl, rows: map[string]slot{}})
+	o, _ := s.views.LoadOrStore(key, newOnline(&v.View, ttl))
 	return o.(*online), nil
 }
 
 // catchUp applies the commits after what memory holds, up to seq. Each is visible at once and whole; after an error the
 // commits before it stay applied, and the next try begins there.
 func (s *Store) catchUp(ctx context.Context, key viewKey, o *online, seq int64) error {
-	return s.commits(ctx, key, o.view, o.seq.Load(), seq, func(seq int64, rows []row) error {
+	return s.stored(ctx, key, o.seq.Load(), seq, func(c *storedCommit) error {
 		now := s.clock().UnixMicro()
-		o.mu.Lock()
-		for i := range rows {
-			r := rows[i] // a copy: one row that lives on must not keep all those that came with it
-			o.put(&r, now)
+		if err := c.packed(o.layout, o.view, func(b []byte) { o.put(b, now) }); err != nil {
+			return err
 		}
-		o.mu.Unlock()
-		o.seq.Store(seq)
+		o.seq.Store(c.seq)
 		return nil
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/decimal128"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
@@ -48,8 +50,8 @@ const (
 	Parquet = "parquet"
 )
 
-// table is a file in memory: named columns of equal length. Cells are nil, bool, int64, float64, string or time.Time;
-// those of a CSV file are text or nil for an empty field.
+// table is a file in memory: named columns of equal length. Cells are nil, bool, int64, float64, string (of a decimal, too),
+// []byte, time.Time or []any; those of a CSV file are text or nil for an empty field.
 type table struct {
 	names []string
 	rows  int
@@ -256,7 +258,11 @@ func readParquet(data []byte, accept head, bounded bool) (t *table, err error) {
 	columns, text := make([][]any, len(names)), 0
 	for c := range columns {
 		mem.held.Store(0)
-		if columns[c], err = readColumn(rd, c, t.rows, &text, bounded); err != nil {
+		read := readColumn
+		if f.MetaData().Schema.Column(c).MaxRepetitionLevel() > 0 {
+			read = readLists
+		}
+		if columns[c], err = read(rd, c, t.rows, &text, bounded); err != nil {
 			if waybill.CodeOf(err) != waybill.Internal {
 				return nil, err
 			}
@@ -267,14 +273,26 @@ func readParquet(data []byte, accept head, bounded bool) (t *table, err error) {
 	return t, nil
 }
 
-// flatColumns names the columns of a file; those with columns inside are refused.
+// plainList says whether a node is a list of scalars: a group of one repeated group of one primitive field.
+// Source of the layout: apache/parquet-format LogicalTypes.md, Lists.
+func plainList(n schema.Node) bool {
+	outer, ok := n.(*schema.GroupNode)
+	if !ok || outer.NumFields() != 1 || !n.LogicalType().Equals(schema.NewListLogicalType()) && n.ConvertedType() != schema.ConvertedTypes.List {
+		return false
+	}
+	inner, ok := outer.Field(0).(*schema.GroupNode)
+	return ok && inner.RepetitionType() == parquet.Repetitions.Repeated && inner.NumFields() == 1 && inner.Field(0).Type() == schema.Primitive &&
+		inner.Field(0).RepetitionType() != parquet.Repetitions.Repeated
+}
+
+// flatColumns names the columns of a file; those with columns inside are refused, except lists of scalars.
 func flatColumns(f *file.Reader) ([]string, error) {
 	root := f.MetaData().Schema.Root()
 	names := make([]string, root.NumFields())
 	for i := range names {
 		n := root.Field(i)
-		if n.Type() != schema.Primitive || n.RepetitionType() == parquet.Repetitions.Repeated {
-			return nil, waybill.InvalidField("column "+short(n.Name()), "is a list, map or structure; give plain columns")
+		if n.RepetitionType() == parquet.Repetitions.Repeated || n.Type() != schema.Primitive && !plainList(n) {
+			return nil, waybill.InvalidField("column "+short(n.Name()), "is a map, a structure or a list of lists; give plain columns and lists of plain values")
 		}
 		names[i] = strings.Clone(n.Name())
 	}
@@ -297,6 +315,7 @@ func checkFooter(f *file.Reader, data []byte, columns int, bounded bool) error {
 		return tooManyCells(rows, columns)
 	}
 	wrong := func() error { return waybill.InvalidField("file", "is damaged: its footer contradicts itself") }
+	listed := int64(0) // elements of lists
 	for g := range f.NumRowGroups() {
 		rg := f.MetaData().RowGroup(g)
 		if rg.NumRows() < 0 || rg.NumRows() > rows || rg.NumColumns() != columns {
@@ -305,8 +324,12 @@ func checkFooter(f *file.Reader, data []byte, columns int, bounded bool) error {
 		sum += rg.NumRows()
 		for c := range columns {
 			chunk, err := rg.ColumnChunk(c)
-			if err != nil || chunk.NumValues() != rg.NumRows() || chunk.TotalCompressedSize() < 0 {
+			list := f.MetaData().Schema.Column(c).MaxRepetitionLevel() > 0
+			if err != nil || chunk.NumValues() < rg.NumRows() || chunk.NumValues() > rg.NumRows() && !list || chunk.TotalCompressedSize() < 0 {
 				return wrong()
+			}
+			if listed += chunk.NumValues() - rg.NumRows(); bounded && listed > maxFileCells {
+				return waybill.Errorf(waybill.TooLarge, "the lists of the file have more than %d elements; cut it into several", maxFileCells)
 			}
 			switch chunk.Compression() {
 			case compress.Codecs.Uncompressed, compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Zstd:
@@ -452,11 +475,20 @@ func (s boundedSnappy) Decode(dst, src []byte) []byte {
 // readable says whether appendCells knows a type.
 func readable(t arrow.DataType) error {
 	switch t.ID() {
-	case arrow.BOOL, arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64, arrow.UINT8, arrow.UINT16, arrow.UINT32, arrow.FLOAT32, arrow.FLOAT64, arrow.STRING, arrow.LARGE_STRING, arrow.TIMESTAMP, arrow.DATE32:
+	case arrow.BOOL, arrow.INT8, arrow.INT16, arrow.INT32, arrow.INT64, arrow.UINT8, arrow.UINT16, arrow.UINT32, arrow.FLOAT32, arrow.FLOAT64, arrow.STRING, arrow.LARGE_STRING,
+		arrow.BINARY, arrow.TIMESTAMP, arrow.DATE32:
 		return nil
+	case arrow.DECIMAL128:
+		if d, ok := t.(*arrow.Decimal128Type); ok && d.Scale >= 0 && d.Scale <= decimalDigits {
+			return nil
+		}
+	case arrow.LIST:
+		if l, ok := t.(*arrow.ListType); ok && l.Elem().ID() != arrow.LIST {
+			return readable(l.Elem())
+		}
 	default:
-		return fmt.Errorf("has the type %s; use bool, int, float, string or timestamp", t)
 	}
+	return fmt.Errorf("has the type %s; use bool, int, float, decimal, string, bytes, timestamp or a list of these", t)
 }
 
 // instantOf converts a timestamp without the wrap that nanoseconds in 64 bits have. Those beyond all calendars become the end of
@@ -522,6 +554,26 @@ func appendCells(out []any, a arrow.Array, seen map[string]any, text *int) ([]an
 		at = func(i int) any { return instantOf(a.Value(i), unit) }
 	case *array.Date32:
 		at = func(i int) any { return a.Value(i).ToTime().UTC() }
+	case *array.Binary:
+		at = func(i int) any {
+			*text += len(a.Value(i))
+			return bytes.Clone(a.Value(i))
+		}
+	case *array.Decimal128:
+		scale := int32(0)
+		if t, ok := a.DataType().(*arrow.Decimal128Type); ok {
+			scale = t.Scale
+		}
+		at = func(i int) any { return decimalText(a.Value(i), scale) }
+	case *array.List:
+		elems, err := appendCells(nil, a.ListValues(), seen, text)
+		if err != nil {
+			return nil, err
+		}
+		at = func(i int) any {
+			from, to := a.ValueOffsets(i)
+			return slices.Clone(elems[from:to])
+		}
 	default:
 		return nil, readable(a.DataType())
 	}
@@ -533,6 +585,22 @@ func appendCells(out []any, a arrow.Array, seen map[string]any, text *int) ([]an
 		out = append(out, at(i))
 	}
 	return out, nil
+}
+
+// decimalText writes n × 10^−scale as text; whether a column can hold it is for convert to say.
+func decimalText(n decimal128.Num, scale int32) string {
+	sign, digits := "", n.BigInt().String()
+	if n.Sign() < 0 {
+		sign, digits = "-", digits[1:]
+	}
+	if pad := int(scale) + 1 - len(digits); pad > 0 {
+		digits = strings.Repeat("0", pad) + digits
+	}
+	if scale == 0 {
+		return sign + digits
+	}
+	cut := len(digits) - int(scale)
+	return sign + digits[:cut] + "." + digits[cut:]
 }
 
 // writerVersion stands in every Parquet file that is written here. It changes when the same rows would give other
@@ -603,9 +671,17 @@ func arrowType(t Type) arrow.DataType {
 		return arrow.PrimitiveTypes.Float64
 	case Timestamp:
 		return &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
+	case Bytes:
+		return arrow.BinaryTypes.Binary
+	case DecimalT:
+		return &arrow.Decimal128Type{Precision: decimalDigits, Scale: decimalScale}
 	case String:
+		return arrow.BinaryTypes.String
 	}
-	return arrow.BinaryTypes.String
+	if t.dim() > 0 {
+		return arrow.ListOf(arrow.PrimitiveTypes.Float32)
+	}
+	return arrow.ListOf(arrowType(t.elem()))
 }
 
 func appendValue(b array.Builder, v any) error {
@@ -647,6 +723,37 @@ func appendValue(b array.Builder, v any) error {
 	case *array.TimestampBuilder:
 		if x, ok := v.(time.Time); ok {
 			b.Append(arrow.Timestamp(x.UnixMicro()))
+			return nil
+		}
+	case *array.BinaryBuilder:
+		if x, ok := v.([]byte); ok {
+			b.Append(x)
+			return nil
+		}
+	case *array.Decimal128Builder:
+		if x, ok := v.(Decimal); ok {
+			b.Append(decimal128.FromBigInt(x.scaled()))
+			return nil
+		}
+	case *array.ListBuilder:
+		return appendList(b, v)
+	}
+	return fmt.Errorf("a %T does not fit", v)
+}
+
+func appendList(b *array.ListBuilder, v any) error {
+	b.Append(true)
+	switch v := v.(type) {
+	case []any:
+		for _, x := range v {
+			if err := appendValue(b.ValueBuilder(), x); err != nil {
+				return err
+			}
+		}
+		return nil
+	case []float32:
+		if f, ok := b.ValueBuilder().(*array.Float32Builder); ok {
+			f.AppendValues(v, nil)
 			return nil
 		}
 	}

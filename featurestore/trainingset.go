@@ -433,7 +433,7 @@ func (p *plan) example(in *table, i int, t *TrainingSet, columns []example, hist
 	}
 	for j := range p.features {
 		f := &p.features[j]
-		cells = append(cells, f.cell(found[f.view], at, 0)) // asOf has taken the time-to-live into account
+		cells = append(cells, f.cellOf(found[f.view], at, 0)) // asOf has taken the time-to-live into account
 	}
 	if cells, err = p.evaluate(cells); err != nil {
 		return nil, fmt.Errorf("%s: %w", in.line(i), err)

@@ -16,7 +16,7 @@ import (
 )
 
 // row is one accepted row of a view. Values are in the order of the view's features and have the Go types of typed:
-// bool, int64, float64, string, time.Time or nil.
+// bool, int64, float64, string, []byte, time.Time, Decimal, []any, []float32 or nil.
 type row struct {
 	key       string // encoded join key
 	event     int64  // µs since 1970: when it was true
@@ -61,12 +61,15 @@ func typed(c Column, v any) (any, error) {
 		}
 	}
 	if s, ok := out.(string); ok {
-		if len(s) > 64<<10 {
-			return nil, fmt.Errorf("has %d bytes; at most 65,536", len(s))
+		if len(s) > maxScalar {
+			return nil, fmt.Errorf("has %d bytes; at most %d", len(s), maxScalar)
 		}
 		if len(c.Values) > 0 && !slices.Contains(c.Values, s) {
 			return nil, fmt.Errorf("is %s; use one of %s", strconv.QuoteToGraphic(short(s)), strings.Join(c.Values, ", "))
 		}
+	}
+	if b, ok := out.([]byte); ok && len(b) > maxScalar {
+		return nil, fmt.Errorf("has %d bytes; at most %d", len(b), maxScalar)
 	}
 	return out, nil
 }
@@ -152,6 +155,15 @@ func convert(t Type, v any) (any, error) {
 		}
 	case Timestamp:
 		return toTime(v)
+	case Bytes:
+		return toBytes(v)
+	case DecimalT:
+		return toDecimal(v)
+	default:
+		if t.dim() > 0 {
+			return toVector(t, v)
+		}
+		return toList(t, v)
 	}
 	return nil, wrong()
 }
@@ -207,8 +219,10 @@ func describe(v any) string {
 			return "a time in the year " + strconv.Itoa(v.Year())
 		}
 		return "the time " + v.UTC().Format(time.RFC3339)
-	case []any:
+	case []any, []float32:
 		return "a list"
+	case []byte:
+		return strconv.Itoa(len(v)) + " bytes"
 	}
 	return "an object"
 }
@@ -234,6 +248,8 @@ func number(v any) (float64, bool) {
 		return float64(v), true
 	case float64:
 		return v, true
+	case Decimal:
+		return v.Float64(), true
 	}
 	return math.NaN(), false
 }
@@ -247,6 +263,7 @@ func encodeKey(keys []any) string {
 	return string(b)
 }
 
+// appendKey writes one value, which tells its type and its length.
 func appendKey(b []byte, k any) []byte {
 	switch k := k.(type) {
 	case bool:
@@ -263,6 +280,22 @@ func appendKey(b []byte, k any) []byte {
 		return append(b, k...)
 	case time.Time:
 		return binary.BigEndian.AppendUint64(append(b, 't'), uint64(k.UnixMicro()))
+	case []byte:
+		b = binary.BigEndian.AppendUint32(append(b, 'y'), uint32(len(k)))
+		return append(b, k...)
+	case Decimal:
+		b = binary.BigEndian.AppendUint32(append(b, 'd'), uint32(len(k)))
+		return append(b, k...)
+	case []any:
+		b = binary.BigEndian.AppendUint32(append(b, 'l'), uint32(len(k)))
+		for _, x := range k {
+			b = appendKey(b, x)
+		}
+	case []float32:
+		b = binary.BigEndian.AppendUint32(append(b, 'v'), uint32(len(k)))
+		for _, x := range k {
+			b = binary.BigEndian.AppendUint32(b, math.Float32bits(x))
+		}
 	}
 	return b
 }
@@ -286,36 +319,8 @@ func contentDigest(rows []row) string {
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
-// encodeRows writes rows as JSON: [[event µs, [keys], [features]], …]. Times are µs; decodeRows types the rest by the
-// view. The knowledge time is the commit's own.
-func encodeRows(rows []row) ([]byte, error) {
-	list := make([][3]any, len(rows))
-	for i, r := range rows {
-		list[i] = [3]any{r.event, plain(r.keys), plain(r.values)}
-	}
-	b, err := json.Marshal(list)
-	if err != nil {
-		return nil, fmt.Errorf("marshal rows: %w", err)
-	}
-	return b, nil
-}
-
-func plain(vs []any) []any {
-	out := make([]any, len(vs))
-	for i, v := range vs {
-		if t, ok := v.(time.Time); ok {
-			v = t.Format(time.RFC3339Nano)
-		}
-		if n, ok := v.(int64); ok {
-			v = strconv.FormatInt(n, 10) // JSON numbers lose integers beyond 2^53
-		}
-		out[i] = v
-	}
-	return out
-}
-
-// decodeRows reads what encodeRows wrote, as commit seq of time at (µs). Rows of earlier hubs repeat that time in second
-// place.
+// decodeRows reads the JSON in which earlier hubs kept the rows of a push, [[event µs, [keys], [features]], …], as commit seq
+// of time at (µs). Still earlier ones repeat that time in second place.
 func decodeRows(v *View, seq, at int64, data []byte) ([]row, error) {
 	var raw [][]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {

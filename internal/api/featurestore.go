@@ -335,7 +335,7 @@ func (s *features) DownloadTrainingSet(req *featurestorev1.DownloadTrainingSetRe
 	return sendAll(r, func(b []byte) error { return stream.Send(&featurestorev1.DownloadTrainingSetResponse{Chunk: b}) })
 }
 
-// valueOut writes a value as JSON has it; times are RFC 3339, and whole numbers from 2^53 on text, which is how they come in.
+// valueOut writes a value as JSON has it; times are RFC 3339, bytes base64, and decimals and whole numbers from 2^53 on text: as they come in.
 func valueOut(v any) (*structpb.Value, error) {
 	switch v := v.(type) {
 	case float64:
@@ -348,6 +348,21 @@ func valueOut(v any) (*structpb.Value, error) {
 	case interface{ MarshalText() ([]byte, error) }:
 		b, err := v.MarshalText()
 		return structpb.NewStringValue(string(b)), err
+	case []any:
+		list := &structpb.ListValue{Values: make([]*structpb.Value, len(v))}
+		for i := range v {
+			var err error
+			if list.Values[i], err = valueOut(v[i]); err != nil {
+				return nil, err
+			}
+		}
+		return structpb.NewListValue(list), nil
+	case []float32:
+		list := &structpb.ListValue{Values: make([]*structpb.Value, len(v))}
+		for i, x := range v {
+			list.Values[i] = structpb.NewNumberValue(float64(x))
+		}
+		return structpb.NewListValue(list), nil
 	}
 	return structpb.NewValue(v)
 }

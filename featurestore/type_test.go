@@ -1,0 +1,190 @@
+package featurestore_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/decimal128"
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"waybill"
+	"waybill/featurestore"
+)
+
+const everyType = `
+kind: View
+name: everything
+entity: {name: thing, keys: [{name: thing, type: bytes}, {name: price, type: decimal}]}
+features:
+  - {name: raw, type: bytes}
+  - {name: amount, type: decimal, min: -1000}
+  - {name: words, type: list<string>}
+  - {name: numbers, type: list<float64>}
+  - {name: counts, type: list<int64>}
+  - {name: days, type: list<timestamp>}
+  - {name: money, type: list<decimal>}
+  - {name: embedding, type: vector<3>}
+---
+kind: Service
+name: all
+inputs: [{name: thing, type: bytes}, {name: price, type: decimal}]
+features: ["everything:raw", "everything:amount", "everything:words", "everything:numbers", "everything:counts", "everything:days", "everything:money", "everything:embedding"]
+expressions: [{name: doubled, type: float64, expr: "amount * 2.0 + double(size(words)) + numbers[0]"}]
+`
+
+// The same values come out of a push, a CSV file and a Parquet file, online and in a training set.
+func TestTypes_AllWaysIn(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	b.apply(t, everyType)
+	view := waybill.VersionRef{Name: "everything"}
+	day := time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)
+	push := map[string]any{"thing": "AQI=", "price": "1.50", "event_time": day.Format(time.RFC3339), "raw": "/w==", "amount": "-12.340", "words": []any{"a", "", "é"},
+		"numbers": []any{1.0, 0.5}, "counts": []any{"9007199254740993", 2.0}, "days": []any{"2026-01-01"}, "money": []any{"0.000000001", 3.0}, "embedding": []any{1.0, -2.5, 0.0}}
+	if _, err := b.store.Push(ctx, ann, featurestore.PushRequest{View: view, BatchID: "push", Rows: []map[string]any{push}}); err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	w := csv.NewWriter(&text)
+	if err := w.WriteAll([][]string{{"thing", "price", "event_time", "raw", "amount", "words", "numbers", "counts", "days", "money", "embedding"},
+		{"AQM=", "1.5", "2026-04-01", "/w==", "-12.34", `["a","","é"]`, "[1,0.5]", "[9007199254740993,2]", `["2026-01-01T00:00:00Z"]`, `["0.000000001",3]`, "[1,-2.5,0]"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.store.Ingest(ctx, ann, featurestore.IngestRequest{View: view, BatchID: "csv", Format: featurestore.CSV, Body: &text}); err != nil {
+		t.Fatal(err)
+	}
+	dec := &arrow.Decimal128Type{Precision: 20, Scale: 9}
+	file := arrowFile(t, []arrow.Field{{Name: "thing", Type: arrow.BinaryTypes.Binary}, {Name: "price", Type: &arrow.Decimal128Type{Precision: 5, Scale: 2}},
+		{Name: "event_time", Type: arrow.FixedWidthTypes.Timestamp_us}, {Name: "raw", Type: arrow.BinaryTypes.Binary, Nullable: true}, {Name: "amount", Type: dec, Nullable: true},
+		{Name: "words", Type: arrow.ListOf(arrow.BinaryTypes.String), Nullable: true}, {Name: "numbers", Type: arrow.ListOf(arrow.PrimitiveTypes.Float64), Nullable: true},
+		{Name: "counts", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), Nullable: true}, {Name: "days", Type: arrow.ListOf(arrow.FixedWidthTypes.Timestamp_us), Nullable: true},
+		{Name: "money", Type: arrow.ListOf(dec), Nullable: true}, {Name: "embedding", Type: arrow.ListOf(arrow.PrimitiveTypes.Float32), Nullable: true}},
+		func(r *array.RecordBuilder) {
+			r.Field(0).(*array.BinaryBuilder).Append([]byte{1, 4})
+			r.Field(1).(*array.Decimal128Builder).Append(decimal128.FromI64(150))
+			r.Field(2).(*array.TimestampBuilder).Append(arrow.Timestamp(day.UnixMicro()))
+			r.Field(3).(*array.BinaryBuilder).Append([]byte{255})
+			r.Field(4).(*array.Decimal128Builder).Append(decimal128.FromI64(-12_340_000_000))
+			list := func(i int, fill func(b array.Builder)) {
+				l := r.Field(i).(*array.ListBuilder)
+				l.Append(true)
+				fill(l.ValueBuilder())
+			}
+			list(5, func(b array.Builder) { b.(*array.StringBuilder).AppendValues([]string{"a", "", "é"}, nil) })
+			list(6, func(b array.Builder) { b.(*array.Float64Builder).AppendValues([]float64{1, .5}, nil) })
+			list(7, func(b array.Builder) { b.(*array.Int64Builder).AppendValues([]int64{9007199254740993, 2}, nil) })
+			list(8, func(b array.Builder) {
+				b.(*array.TimestampBuilder).Append(arrow.Timestamp(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()))
+			})
+			list(9, func(b array.Builder) {
+				b.(*array.Decimal128Builder).Append(decimal128.FromI64(1))
+				b.(*array.Decimal128Builder).Append(decimal128.FromI64(3_000_000_000))
+			})
+			list(10, func(b array.Builder) { b.(*array.Float32Builder).AppendValues([]float32{1, -2.5, 0}, nil) })
+		})
+	if _, err := b.store.Ingest(ctx, ann, featurestore.IngestRequest{View: view, BatchID: "parquet", Format: featurestore.Parquet, Body: bytes.NewReader(file)}); err != nil {
+		t.Fatal(err)
+	}
+	want := []any{[]byte{255}, featurestore.Decimal("-12.34"), []any{"a", "", "é"}, []any{1.0, 0.5}, []any{int64(9007199254740993), int64(2)},
+		[]any{time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, []any{featurestore.Decimal("0.000000001"), featurestore.Decimal("3")}, []float32{1, -2.5, 0}, -24.68 + 3 + 1}
+	for _, store := range []*featurestore.Store{b.store, b.open(t)} { // the second reads the log from its beginning
+		if err := store.Refresh(ctx); err != nil {
+			t.Fatal(err)
+		}
+		r, err := store.Reader(ctx, "acme", waybill.VersionRef{Name: "all"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, thing := range []string{"AQI=", "AQM=", "AQQ="} {
+			v, err := r.Read(ctx, b.now, []map[string]any{{"thing": thing, "price": "1.5"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []any
+			for _, c := range v[0].Cells {
+				got = append(got, c.Value)
+			}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("%s (-want +got):\n%s", thing, d)
+			}
+		}
+	}
+	spine := "thing,price,event_time\nAQI=,1.5,2026-05-01\nAQM=,1.5,2026-05-01\nAQQ=,1.50,2026-05-01\n"
+	set, err := b.store.CreateTrainingSet(ctx, ann, featurestore.TrainingSetRequest{Name: "all", Service: waybill.VersionRef{Name: "all"}, Format: featurestore.CSV,
+		TimeColumn: "event_time", Cutoff: b.now, Spine: bytes.NewReader([]byte(spine))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range set.Columns {
+		if c.Nulls != 0 {
+			t.Errorf("%s has %d nulls", c.Name, c.Nulls)
+		}
+	}
+	if again, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !again.Equal {
+		t.Errorf("rebuilt: %+v, %v", again, err)
+	}
+}
+
+// What does not fit is refused by name, and nothing is written.
+func TestTypes_Refused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.apply(t, everyType)
+	for field, bad := range map[string][]any{
+		"raw":       {"no base64!", 1.0, []any{}},
+		"amount":    {"1e3", "1.0000000001", "123456789012345678901234567890", "", ".5", "5.", "--1", "-1001", true},
+		"words":     {"a", []any{1.0}, []any{nil}, map[string]any{}},
+		"numbers":   {[]any{"x"}, []any{"NaN"}, []any{"Inf"}, "[1", "[1] 2", `{"a":1}`, "null"},
+		"counts":    {[]any{0.5}, []any{[]any{}}},
+		"embedding": {[]any{1.0, 2.0}, []any{1.0, 2.0, "NaN"}, []any{1.0, 2.0, 1e300}, "[1,2,3,4]"},
+	} {
+		for _, v := range bad {
+			_, err := b.store.Push(context.Background(), ann, featurestore.PushRequest{View: waybill.VersionRef{Name: "everything"}, BatchID: "b",
+				Rows: []map[string]any{{"thing": "AQ==", "price": "1", "event_time": "2026-04-01", field: v}}})
+			if waybill.CodeOf(err) != waybill.Invalid || !bytes.Contains([]byte(err.Error()), []byte("rows[0]."+field)) {
+				t.Errorf("%s = %v: %v", field, v, err)
+			}
+		}
+	}
+	for _, typ := range []string{"list<>", "list<list<int64>>", "list<text>", "vector<0>", "vector<99999>", "vector<03>", "vector", "list", "vector<3", "decimal(3)"} {
+		if _, err := featurestore.ParseDefinitions(fmt.Appendf(nil, "kind: View\nname: v\nentity: {name: e, keys: [{name: k, type: int64}]}\nfeatures: [{name: f, type: %q}]\n", typ)); err == nil {
+			t.Errorf("the type %s is accepted", typ)
+		}
+	}
+	if _, err := featurestore.ParseDefinitions([]byte("kind: View\nname: v\nentity: {name: e, keys: [{name: k, type: list<int64>}]}\nfeatures: [{name: f, type: bool}]\n")); err == nil {
+		t.Error("a list is accepted as a join key")
+	}
+}
+
+// A decimal's text is canonical: equal numbers are equal texts, whatever they were written like.
+func TestDecimal_Canonical(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		whole, part := rapid.StringMatching(`[0-9]{1,29}`).Draw(t, "whole"), rapid.StringMatching(`[0-9]{0,9}`).Draw(t, "part")
+		zeros := rapid.StringMatching(`0{0,5}`).Draw(t, "zeros")
+		text := whole
+		if part+zeros != "" {
+			text += "." + part + zeros
+		}
+		a, err := featurestore.ParseDecimal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		padded := "000" + whole + "." + part + "0"
+		c, err := featurestore.ParseDecimal(padded)
+		if err != nil || a != c {
+			t.Fatalf("%s is %s, %s is %s (%v)", text, a, padded, c, err)
+		}
+		if d, err := featurestore.ParseDecimal(string(a)); err != nil || d != a {
+			t.Fatalf("%s again is %s, %v", a, d, err)
+		}
+	})
+}
