@@ -103,24 +103,24 @@ func readLists(rd *pqarrow.FileReader, c, rows int, text *int, bounded bool) ([]
 func elementsOf(chunk file.ColumnChunkReader, t arrow.DataType, def, rep []int16) (func() (int, []any, error), error) {
 	switch r := chunk.(type) {
 	case *file.BooleanColumnChunkReader:
-		return batches(r.ReadBatch, def, rep, func(v bool) any { return v }), nil
+		return leveled(r.ReadBatch, def, rep, func(v bool) any { return v }), nil
 	case *file.Int32ColumnChunkReader:
-		return batches(r.ReadBatch, def, rep, func(v int32) any { return wholeOf(t, int64(v)) }), nil
+		return leveled(r.ReadBatch, def, rep, func(v int32) any { return wholeOf(t, int64(v)) }), nil
 	case *file.Int64ColumnChunkReader:
-		return batches(r.ReadBatch, def, rep, func(v int64) any { return wholeOf(t, v) }), nil
+		return leveled(r.ReadBatch, def, rep, func(v int64) any { return wholeOf(t, v) }), nil
 	case *file.Float32ColumnChunkReader:
-		return batches(r.ReadBatch, def, rep, func(v float32) any { return float64(v) }), nil
+		return leveled(r.ReadBatch, def, rep, func(v float32) any { return float64(v) }), nil
 	case *file.Float64ColumnChunkReader:
-		return batches(r.ReadBatch, def, rep, func(v float64) any { return v }), nil
+		return leveled(r.ReadBatch, def, rep, func(v float64) any { return v }), nil
 	case *file.ByteArrayColumnChunkReader:
-		return batches(r.ReadBatch, def, rep, func(v parquet.ByteArray) any { return bytesOf(t, v) }), nil
+		return leveled(r.ReadBatch, def, rep, func(v parquet.ByteArray) any { return bytesOf(t, v) }), nil
 	case *file.FixedLenByteArrayColumnChunkReader:
-		return batches(r.ReadBatch, def, rep, func(v parquet.FixedLenByteArray) any { return bytesOf(t, v) }), nil
+		return leveled(r.ReadBatch, def, rep, func(v parquet.FixedLenByteArray) any { return bytesOf(t, v) }), nil
 	}
 	return nil, readable(arrow.ListOf(arrow.ListOf(t)))
 }
 
-func batches[T any](read func(n int64, values []T, def, rep []int16) (int64, int, error), def, rep []int16, native func(T) any) func() (int, []any, error) {
+func leveled[T any](read func(n int64, values []T, def, rep []int16) (int64, int, error), def, rep []int16, native func(T) any) func() (int, []any, error) {
 	values := make([]T, len(def))
 	out := make([]any, 0, len(def))
 	return func() (int, []any, error) {

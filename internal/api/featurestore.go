@@ -2,22 +2,13 @@ package api
 
 import (
 	"context"
-	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"waybill"
 	"waybill/featurestore"
 	featurestorev1 "waybill/proto/waybill/featurestore/v1"
 )
-
-// maxOnlineRows bounds one online read.
-const maxOnlineRows = 1000
 
 // features serves FeatureStoreService.
 type features struct {
@@ -186,80 +177,6 @@ func (s *features) IngestFile(stream grpc.ClientStreamingServer[featurestorev1.I
 	return stream.SendAndClose(&featurestorev1.IngestFileResponse{Commit: commitOut(c)})
 }
 
-// ReadOnline reads vectors from memory.
-func (s *features) ReadOnline(ctx context.Context, req *featurestorev1.ReadOnlineRequest) (*featurestorev1.ReadOnlineResponse, error) {
-	tenant := callerOf(ctx).actor.Tenant
-	ref, err := waybill.ParseVersionRef("service", req.GetService())
-	if err != nil {
-		return nil, err
-	}
-	if n := len(req.GetRows()); n == 0 || n > maxOnlineRows {
-		return nil, waybill.InvalidField("rows", "must be 1 to 1,000")
-	}
-	for view, seq := range req.GetMinSequence() {
-		vref, err := waybill.ParseVersionRef("min_sequence", view)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.store.Await(ctx, tenant, vref, seq); err != nil {
-			return nil, err
-		}
-	}
-	r, err := s.store.Reader(ctx, tenant, ref)
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]map[string]any, len(req.GetRows()))
-	for i, row := range req.GetRows() {
-		rows[i] = row.AsMap()
-	}
-	if err := checkInputs(r, rows); err != nil {
-		return nil, err
-	}
-	vectors, err := r.Read(ctx, waybill.SystemClock(), rows)
-	if err != nil {
-		return nil, err
-	}
-	out := &featurestorev1.ReadOnlineResponse{Service: r.Version().String(), Rows: make([]*featurestorev1.FeatureRow, len(vectors))}
-	for _, c := range r.Outputs() {
-		out.Names = append(out.Names, c.Name)
-	}
-	for i, v := range vectors {
-		row := &featurestorev1.FeatureRow{Cells: make([]*featurestorev1.Cell, len(v.Cells))}
-		for j, c := range v.Cells {
-			value, err := valueOut(c.Value)
-			if err != nil {
-				return nil, err
-			}
-			row.Cells[j] = &featurestorev1.Cell{Value: value, Status: string(c.Status), EventTime: stamp(c.Event), Sequence: c.Seq}
-		}
-		out.Rows[i] = row
-	}
-	return out, nil
-}
-
-// checkInputs refuses names that are no input of the service: a misspelt one would be read as null.
-func checkInputs(r *featurestore.Reader, rows []map[string]any) error {
-	known := map[string]bool{}
-	var names []string
-	for _, c := range r.Inputs() {
-		known[c.Name] = true
-		names = append(names, c.Name)
-	}
-	var bad []waybill.Violation
-	for i, row := range rows {
-		for _, name := range slices.Sorted(maps.Keys(row)) {
-			if !known[name] && len(bad) < maxUnknownInputs {
-				bad = append(bad, waybill.Violation{Field: fmt.Sprintf("rows[%d].%.60s", i, name), Remedy: "is no input of " + r.Version().String() + "; it takes " + strings.Join(names, ", ")})
-			}
-		}
-	}
-	return waybill.InvalidFields(bad)
-}
-
-// maxUnknownInputs is how many unknown names one answer lists.
-const maxUnknownInputs = 20
-
 // CreateTrainingSet joins a spine with features.
 func (s *features) CreateTrainingSet(stream grpc.ClientStreamingServer[featurestorev1.CreateTrainingSetRequest, featurestorev1.CreateTrainingSetResponse]) error {
 	first, err := stream.Recv()
@@ -333,36 +250,4 @@ func (s *features) DownloadTrainingSet(req *featurestorev1.DownloadTrainingSetRe
 		return err
 	}
 	return sendAll(r, func(b []byte) error { return stream.Send(&featurestorev1.DownloadTrainingSetResponse{Chunk: b}) })
-}
-
-// valueOut writes a value as JSON has it; times are RFC 3339, bytes base64, and decimals and whole numbers from 2^53 on text: as they come in.
-func valueOut(v any) (*structpb.Value, error) {
-	switch v := v.(type) {
-	case float64:
-		return structpb.NewNumberValue(v), nil
-	case int64:
-		if v >= 1<<53 || v <= -(1<<53) {
-			return structpb.NewStringValue(strconv.FormatInt(v, 10)), nil
-		}
-		return structpb.NewNumberValue(float64(v)), nil
-	case interface{ MarshalText() ([]byte, error) }:
-		b, err := v.MarshalText()
-		return structpb.NewStringValue(string(b)), err
-	case []any:
-		list := &structpb.ListValue{Values: make([]*structpb.Value, len(v))}
-		for i := range v {
-			var err error
-			if list.Values[i], err = valueOut(v[i]); err != nil {
-				return nil, err
-			}
-		}
-		return structpb.NewListValue(list), nil
-	case []float32:
-		list := &structpb.ListValue{Values: make([]*structpb.Value, len(v))}
-		for i, x := range v {
-			list.Values[i] = structpb.NewNumberValue(float64(x))
-		}
-		return structpb.NewListValue(list), nil
-	}
-	return structpb.NewValue(v)
 }

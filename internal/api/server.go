@@ -103,10 +103,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		auditv1.RegisterAuditServiceServer(r, &logs{log: c.Log, verifying: verifying})
 		decisionv1.RegisterDecisionServiceServer(r, &decisions{access: c.Access, service: c.Decisions, models: c.Models, log: c.Log})
 		driftv1.RegisterDriftServiceServer(r, &drifts{store: c.Drift})
-		featurestorev1.RegisterFeatureStoreServiceServer(r, &features{store: c.Features})
 		lineagev1.RegisterLineageServiceServer(r, &graphs{graph: c.Lineage, log: c.Log})
 		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models, features: c.Features})
 	}
+	stored := &features{store: c.Features}
+	registerOnline(s.grpc, stored)
+	featurestorev1.RegisterFeatureStoreServiceServer(inner, stored)
 	strictQueries()
 	gateway := runtime.NewServeMux(
 		runtime.WithErrorHandler(writeProblem),

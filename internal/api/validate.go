@@ -158,7 +158,12 @@ const mark = "\xf8\xff\xff\xff\x0f\x01"
 
 // Unmarshal reads a message.
 func (l lenient) Unmarshal(data mem.BufferSlice, v any) error {
-	err := l.CodecV2.Unmarshal(data, v)
+	var err error
+	if r, ok := v.(*onlineRequest); ok {
+		err = r.unmarshal(data.Materialize())
+	} else {
+		err = l.CodecV2.Unmarshal(data, v)
+	}
 	if m, ok := v.(proto.Message); ok && err != nil {
 		proto.Reset(m)
 		m.ProtoReflect().SetUnknown([]byte(mark))
@@ -170,7 +175,9 @@ func (l lenient) Unmarshal(data mem.BufferSlice, v any) error {
 // decoded refuses messages that were none.
 func decoded(req any) error {
 	if m, ok := req.(proto.Message); ok && string(m.ProtoReflect().GetUnknown()) == mark {
-		return waybill.Errorf(waybill.Invalid, "the message cannot be read; send it as the .proto files say, with all text in UTF-8")
+		return errNoMessage
 	}
 	return nil
 }
+
+var errNoMessage = waybill.Errorf(waybill.Invalid, "the message cannot be read; send it as the .proto files say, with all text in UTF-8")

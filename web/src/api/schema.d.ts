@@ -939,7 +939,7 @@ export interface components {
         /** @description Cell is one value with where it came from. */
         Cell: {
             value?: unknown;
-            /** PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE */
+            /** PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, FALLBACK */
             status?: string;
             /** Format: date-time */
             event_time?: string;
@@ -1577,6 +1577,10 @@ export interface components {
             service?: string;
             names?: string[];
             rows?: components["schemas"]["FeatureRow"][];
+            /** per view version: the commit up to which it was read, all rows at one */
+            sequences?: {
+                [key: string]: string;
+            };
         };
         /** @description RebuildTrainingSetRequest names it by digest. */
         RebuildTrainingSetBody: Record<string, never>;

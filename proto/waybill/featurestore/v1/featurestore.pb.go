@@ -1528,7 +1528,7 @@ func (x *ReadOnlineRequest) GetMinSequence() map[string]int64 {
 type Cell struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Value         *structpb.Value        `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
-	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE
+	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, FALLBACK
 	EventTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	Sequence      int64                  `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1644,6 +1644,7 @@ type ReadOnlineResponse struct {
 	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"` // the version read
 	Names         []string               `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
 	Rows          []*FeatureRow          `protobuf:"bytes,3,rep,name=rows,proto3" json:"rows,omitempty"`
+	Sequences     map[string]int64       `protobuf:"bytes,4,rep,name=sequences,proto3" json:"sequences,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // per view version: the commit up to which it was read, all rows at one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1695,6 +1696,13 @@ func (x *ReadOnlineResponse) GetNames() []string {
 func (x *ReadOnlineResponse) GetRows() []*FeatureRow {
 	if x != nil {
 		return x.Rows
+	}
+	return nil
+}
+
+func (x *ReadOnlineResponse) GetSequences() map[string]int64 {
+	if x != nil {
+		return x.Sequences
 	}
 	return nil
 }
@@ -2589,11 +2597,15 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\bsequence\x18\x04 \x01(\x03R\bsequence\"A\n" +
 	"\n" +
 	"FeatureRow\x123\n" +
-	"\x05cells\x18\x01 \x03(\v2\x1d.waybill.featurestore.v1.CellR\x05cells\"}\n" +
+	"\x05cells\x18\x01 \x03(\v2\x1d.waybill.featurestore.v1.CellR\x05cells\"\x95\x02\n" +
 	"\x12ReadOnlineResponse\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05names\x18\x02 \x03(\tR\x05names\x127\n" +
-	"\x04rows\x18\x03 \x03(\v2#.waybill.featurestore.v1.FeatureRowR\x04rows\"\xee\x01\n" +
+	"\x04rows\x18\x03 \x03(\v2#.waybill.featurestore.v1.FeatureRowR\x04rows\x12X\n" +
+	"\tsequences\x18\x04 \x03(\v2:.waybill.featurestore.v1.ReadOnlineResponse.SequencesEntryR\tsequences\x1a<\n" +
+	"\x0eSequencesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xee\x01\n" +
 	"\x18CreateTrainingSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -2695,7 +2707,7 @@ func file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP() []byte {
 	return file_waybill_featurestore_v1_featurestore_proto_rawDescData
 }
 
-var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
 	(*Change)(nil),                      // 0: waybill.featurestore.v1.Change
 	(*PlanDefinitionsRequest)(nil),      // 1: waybill.featurestore.v1.PlanDefinitionsRequest
@@ -2739,9 +2751,10 @@ var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
 	nil,                                 // 39: waybill.featurestore.v1.View.ExternalEntry
 	nil,                                 // 40: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
 	nil,                                 // 41: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 43: google.protobuf.Struct
-	(*structpb.Value)(nil),              // 44: google.protobuf.Value
+	nil,                                 // 42: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	(*timestamppb.Timestamp)(nil),       // 43: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 44: google.protobuf.Struct
+	(*structpb.Value)(nil),              // 45: google.protobuf.Value
 }
 var file_waybill_featurestore_v1_featurestore_proto_depIdxs = []int32{
 	0,  // 0: waybill.featurestore.v1.PlanDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
@@ -2749,69 +2762,70 @@ var file_waybill_featurestore_v1_featurestore_proto_depIdxs = []int32{
 	5,  // 2: waybill.featurestore.v1.View.keys:type_name -> waybill.featurestore.v1.Field
 	5,  // 3: waybill.featurestore.v1.View.features:type_name -> waybill.featurestore.v1.Field
 	38, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
-	42, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
-	42, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
+	43, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
+	43, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
 	39, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
 	6,  // 8: waybill.featurestore.v1.ListViewsResponse.views:type_name -> waybill.featurestore.v1.View
 	6,  // 9: waybill.featurestore.v1.GetViewResponse.view:type_name -> waybill.featurestore.v1.View
 	5,  // 10: waybill.featurestore.v1.Service.inputs:type_name -> waybill.featurestore.v1.Field
 	11, // 11: waybill.featurestore.v1.Service.expressions:type_name -> waybill.featurestore.v1.Expression
 	5,  // 12: waybill.featurestore.v1.Service.outputs:type_name -> waybill.featurestore.v1.Field
-	42, // 13: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
+	43, // 13: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
 	12, // 14: waybill.featurestore.v1.ListServicesResponse.services:type_name -> waybill.featurestore.v1.Service
 	12, // 15: waybill.featurestore.v1.GetServiceResponse.service:type_name -> waybill.featurestore.v1.Service
-	43, // 16: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
-	42, // 17: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
-	42, // 18: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
-	42, // 19: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	44, // 16: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
+	43, // 17: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
+	43, // 18: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
+	43, // 19: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
 	18, // 20: waybill.featurestore.v1.PushRowsResponse.commit:type_name -> waybill.featurestore.v1.Commit
 	40, // 21: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
 	18, // 22: waybill.featurestore.v1.IngestFileResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	43, // 23: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
+	44, // 23: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
 	41, // 24: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	44, // 25: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
-	42, // 26: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
+	45, // 25: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
+	43, // 26: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
 	23, // 27: waybill.featurestore.v1.FeatureRow.cells:type_name -> waybill.featurestore.v1.Cell
 	24, // 28: waybill.featurestore.v1.ReadOnlineResponse.rows:type_name -> waybill.featurestore.v1.FeatureRow
-	42, // 29: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
-	27, // 30: waybill.featurestore.v1.TrainingSet.columns:type_name -> waybill.featurestore.v1.ColumnStats
-	42, // 31: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
-	28, // 32: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	28, // 33: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
-	28, // 34: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	1,  // 35: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
-	3,  // 36: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
-	7,  // 37: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
-	9,  // 38: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
-	13, // 39: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
-	15, // 40: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
-	17, // 41: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
-	20, // 42: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
-	22, // 43: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
-	26, // 44: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
-	30, // 45: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
-	32, // 46: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
-	34, // 47: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
-	36, // 48: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
-	2,  // 49: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
-	4,  // 50: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
-	8,  // 51: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
-	10, // 52: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
-	14, // 53: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
-	16, // 54: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
-	19, // 55: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
-	21, // 56: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
-	25, // 57: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
-	29, // 58: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
-	31, // 59: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
-	33, // 60: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
-	35, // 61: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
-	37, // 62: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
-	49, // [49:63] is the sub-list for method output_type
-	35, // [35:49] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	42, // 29: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	43, // 30: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
+	27, // 31: waybill.featurestore.v1.TrainingSet.columns:type_name -> waybill.featurestore.v1.ColumnStats
+	43, // 32: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
+	28, // 33: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	28, // 34: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
+	28, // 35: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	1,  // 36: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
+	3,  // 37: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
+	7,  // 38: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
+	9,  // 39: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
+	13, // 40: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
+	15, // 41: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
+	17, // 42: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
+	20, // 43: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
+	22, // 44: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
+	26, // 45: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
+	30, // 46: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
+	32, // 47: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
+	34, // 48: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
+	36, // 49: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
+	2,  // 50: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
+	4,  // 51: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
+	8,  // 52: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
+	10, // 53: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
+	14, // 54: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
+	16, // 55: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
+	19, // 56: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
+	21, // 57: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
+	25, // 58: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
+	29, // 59: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
+	31, // 60: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
+	33, // 61: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
+	35, // 62: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
+	37, // 63: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
+	50, // [50:64] is the sub-list for method output_type
+	36, // [36:50] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_waybill_featurestore_v1_featurestore_proto_init() }
@@ -2825,7 +2839,7 @@ func file_waybill_featurestore_v1_featurestore_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waybill_featurestore_v1_featurestore_proto_rawDesc), len(file_waybill_featurestore_v1_featurestore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
