@@ -378,8 +378,8 @@ func (s *shard) tidy(o *online) {
 	s.gen.Store(fresh.gen.Load())
 }
 
-// rows calls each with every row of a moment: those that readers of seq may see and those ahead of the clock. It holds
-// nothing up: capture is called by the one writer and is quick; the rows are read afterwards.
+// capture returns every row of a moment, those ahead of the clock and those they beat included. It is called by the one
+// writer and is quick; the rows are read afterwards, while others are put in.
 func (o *online) capture() (each func(yield func(b []byte) bool)) {
 	type part struct {
 		gen    *generation
@@ -413,6 +413,23 @@ func (o *online) capture() (each func(yield func(b []byte) bool)) {
 				}
 			}
 		}
+	}
+}
+
+// reserve makes room in the indices for about as many keys. It is for a memory that nobody reads.
+func (o *online) reserve(keys int) {
+	for i := range o.shards {
+		n := keys / onlineShards
+		o.shards[i].gen.Store(&generation{index: make([]atomic.Uint64, n+n/4+firstIndex)})
+	}
+}
+
+// clear empties a memory that nobody reads.
+func (o *online) clear() {
+	for i := range o.shards {
+		s := &o.shards[i]
+		s.gen.Store(nil)
+		s.keys, s.used, s.live, s.dead, s.older = 0, 0, 0, 0, nil
 	}
 }
 

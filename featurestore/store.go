@@ -22,6 +22,8 @@ type Config struct {
 	Clock  waybill.Clock
 	Logger *slog.Logger
 	Poll   time.Duration // how often the log is read again without a NOTIFY; defaults to 1 s
+
+	SnapshotRows int64 // of a view that must come before another snapshot of it is made; defaults to 100,000
 }
 
 // Store publishes definitions, takes commits in and serves online rows from memory.
@@ -31,6 +33,8 @@ type Store struct {
 	clock  waybill.Clock
 	logger *slog.Logger
 	poll   time.Duration
+
+	snapshotRows int64
 
 	decoding chan struct{} // one for each file that is being read into memory
 
@@ -57,7 +61,7 @@ const decoders = 2
 // Open loads the winners of every view into memory. A view whose log cannot be read is logged, answers Unavailable and
 // is tried again; the others are served. Call Run to follow the log.
 func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*Store, error) {
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, decoding: make(chan struct{}, decoders)}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, snapshotRows: c.SnapshotRows, decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
@@ -66,6 +70,9 @@ func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (
 	}
 	if s.poll == 0 {
 		s.poll = time.Second
+	}
+	if s.snapshotRows == 0 {
+		s.snapshotRows = 100_000
 	}
 	failed, _, err := s.refresh(ctx)
 	if err != nil {
@@ -145,6 +152,12 @@ func (s *Store) refresh(ctx context.Context) (failed, waiting []error, err error
 		if o.failed != nil && s.clock().Before(o.retry) {
 			waiting = append(waiting, o.failed)
 			continue
+		}
+		if !o.ready.Load() && o.seq.Load() == 0 {
+			if err = s.restore(ctx, key, o, e.Seq); err != nil {
+				failed = append(failed, err)
+				continue
+			}
 		}
 		err = s.catchUp(ctx, key, o, e.Seq)
 		if ctx.Err() != nil {

@@ -120,7 +120,10 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	if h.decisions, err = decision.New(ctx, h.pool, h.features, h.models, h.log, decision.Config{Logger: c.Logger, Observer: h.drift}); err != nil {
 		return nil, err
 	}
-	if h.jobs, err = jobs.New(h.pool, []jobs.Work{{Name: "drift-monitors", Every: time.Minute, Run: h.drift.RunAll}}, jobs.Config{Logger: c.Logger}); err != nil {
+	if h.jobs, err = jobs.New(h.pool, []jobs.Work{
+		{Name: "drift-monitors", Every: time.Minute, Run: h.drift.RunAll},
+		{Name: "feature-snapshots", Every: time.Minute, Run: h.features.Snapshot},
+	}, jobs.Config{Logger: c.Logger}); err != nil {
 		return nil, err
 	}
 	metrics := prometheus.NewRegistry()

@@ -69,7 +69,7 @@ func TestOnline_LikeTheGeneratedCode(t *testing.T) {
 	for batch := range 3 {
 		var rows, others []map[string]any
 		for i := range 40 {
-			row := map[string]any{"thing": fmt.Sprint("thing ", i%7), "part": float64(i % 5), "event_time": now.Add(-time.Duration(random.IntN(48*3600)) * time.Second).Format(time.RFC3339Nano)}
+			row := map[string]any{"thing": fmt.Sprint("thing ", i%7), "part": float64(i % 5), "event_time": now.Add(-time.Duration(random.IntN(10*24*3600)) * time.Second).Format(time.RFC3339Nano)}
 			for name, v := range map[string]any{"f_bool": i%2 == 0, "f_int32": float64(random.Int32()), "f_int64": strconv.FormatInt(int64(random.Uint64()), 10), "f_float32": random.Float64(),
 				"f_float64": random.NormFloat64(), "f_string": fmt.Sprint("é", random.IntN(1e6)), "f_bytes": base64.StdEncoding.EncodeToString([]byte{byte(i), 255}),
 				"f_time": time.UnixMicro(random.Int64N(2e15) - 1e15).UTC().Format(time.RFC3339Nano), "f_decimal": fmt.Sprintf("-%d.5", i), "f_list": []any{"a", fmt.Sprint(i)}, "f_vector": []any{0.5, float64(i)}} {
