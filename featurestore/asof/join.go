@@ -1,0 +1,268 @@
+package asof
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/bitutil"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+	"golang.org/x/sync/errgroup"
+
+	"waybill"
+)
+
+// Part is a stretch of a source: the rows whose key's hash lies from First to Last, both inclusive.
+type Part struct {
+	First, Last uint64
+}
+
+// Source is history that is sorted by (hash, key, event, knowledge, seq). Its parts ascend and do not overlap. It is read
+// by several goroutines at once.
+type Source interface {
+	Parts() []Part
+	// Heads reads the keys and clocks of a part.
+	Heads(ctx context.Context, part int) (Heads, error)
+	// Columns reads the features of a part, in the order of Request.Types.
+	Columns(ctx context.Context, part int) ([]arrow.Array, error)
+}
+
+// Request is one join. All times are µs since 1970 and lie within ±2^61, as do the sums of them that the rules make.
+type Request struct {
+	Order   *Order
+	At      []int64 // of every row of the spine
+	TTL     int64   // µs; 0: values never get too old
+	Delay   int64   // µs; without Cutoff, what is known within this after a row's own time is seen
+	Cutoff  *int64  // what was known by then is seen, for all rows
+	Through int64   // the last commit that is looked at; 0: all
+	Sources []Source
+	Types   []arrow.DataType // of the features
+	Workers int              // defaults to GOMAXPROCS
+	mask    uint64           // of the hashes that count; tests clear bits of it
+}
+
+// Result has as many rows as the spine, in its order.
+type Result struct {
+	Columns []arrow.Array // the features of the winner; null where there is none
+	Event   []int64       // of the winner; meaningless where it is not Found
+	Seq     []int64       // commit of the winner
+	Found   []bool
+}
+
+// Join finds the winner for every row of the spine and returns its features. The result does not depend on how the
+// history is cut into sources and parts, nor on Workers. Errors: what the sources return; Invalid when the types of the
+// keys differ; Corrupt when a source is not sorted; ctx's when it ends.
+func Join(ctx context.Context, r Request) (*Result, error) {
+	if len(r.At) != r.Order.Rows() {
+		return nil, fmt.Errorf("the spine has %d keys and %d times", r.Order.Rows(), len(r.At))
+	}
+	if r.Workers <= 0 {
+		r.Workers = runtime.GOMAXPROCS(0)
+	}
+	if r.mask == 0 {
+		r.mask = ^uint64(0)
+	}
+	winners := make([]best, len(r.At))
+	for i := range winners {
+		winners[i].source = -1
+	}
+	c := &clocks{r.At, r.TTL, r.Delay, r.Cutoff, r.Through}
+	for s, src := range r.Sources {
+		// One source after another: two parts of different sources may meet the same row of the spine.
+		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) error {
+			spine := r.Order.within(part.First, part.Last)
+			if len(spine) == 0 {
+				return nil
+			}
+			h, err := src.Heads(ctx, p)
+			if err != nil {
+				return err
+			}
+			return match(r.Order, spine, c, &h, int32(s), int32(p), r.mask, winners)
+		}); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]*output, len(r.Types))
+	for i, t := range r.Types {
+		out[i] = newOutput(t, len(r.At))
+	}
+	for s, src := range r.Sources {
+		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) error {
+			var from, to []int32
+			for _, pair := range r.Order.within(part.First, part.Last) {
+				if w := &winners[pair.row]; w.source == int32(s) && w.part == int32(p) {
+					from, to = append(from, w.row), append(to, pair.row)
+				}
+			}
+			if len(from) == 0 || len(r.Types) == 0 {
+				return nil
+			}
+			columns, err := src.Columns(ctx, p)
+			if err != nil {
+				return err
+			}
+			if len(columns) != len(out) {
+				return fmt.Errorf("a part has %d features, not %d", len(columns), len(out))
+			}
+			for i, a := range columns {
+				if err := out[i].put(a, from, to); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	res := &Result{Columns: make([]arrow.Array, len(out)), Event: make([]int64, len(r.At)), Seq: make([]int64, len(r.At)), Found: make([]bool, len(r.At))}
+	for i := range winners {
+		w := &winners[i]
+		res.Event[i], res.Seq[i], res.Found[i] = w.event, w.seq, w.source >= 0
+	}
+	for i, o := range out {
+		a, err := o.finish()
+		if err != nil {
+			return nil, err
+		}
+		if a.Len() != len(r.At) {
+			return nil, fmt.Errorf("the result has %d rows of %d", a.Len(), len(r.At)) // invariant 3
+		}
+		res.Columns[i], out[i] = a, nil
+	}
+	return res, nil
+}
+
+// each calls f with every part, by at most workers goroutines, until one fails or ctx ends.
+func each(ctx context.Context, workers int, parts []Part, f func(ctx context.Context, i int, p Part) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	for range min(workers, len(parts)) {
+		g.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(parts) {
+					return nil
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				if err := f(ctx, i, parts[i]); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// output gathers one column of the result. Every row is put once at most, so that goroutines need no lock for the rows of
+// fixed width; the others are kept as pieces and put into order at the end.
+type output struct {
+	dt     arrow.DataType
+	width  int     // bytes; 0: kept in pieces
+	data   []byte  // width for each row
+	valid  []uint8 // 1 for each row that is there and not null
+	where  []int64 // of each row: piece << 32 | place, −1 for none
+	mu     sync.Mutex
+	pieces []arrow.Array // guarded by mu
+}
+
+func newOutput(t arrow.DataType, rows int) *output {
+	o := &output{dt: t}
+	if f, ok := t.(arrow.FixedWidthDataType); ok && f.BitWidth()%8 == 0 && t.ID() != arrow.FIXED_SIZE_LIST {
+		o.width = f.BitWidth() / 8
+		o.data, o.valid = make([]byte, rows*o.width), make([]uint8, rows)
+		return o
+	}
+	o.where = make([]int64, rows)
+	for i := range o.where {
+		o.where[i] = -1
+	}
+	return o
+}
+
+// put writes row from[i] of a to row to[i] of the result.
+func (o *output) put(a arrow.Array, from, to []int32) error {
+	if !arrow.TypeEqual(a.DataType(), o.dt) {
+		return waybill.Errorf(waybill.Corrupt, "the history has a feature of type %s where %s was expected", a.DataType(), o.dt)
+	}
+	if o.width == 0 {
+		piece, err := Take(a, from)
+		if err != nil {
+			return err
+		}
+		o.mu.Lock()
+		n := int64(len(o.pieces))
+		o.pieces = append(o.pieces, piece)
+		o.mu.Unlock()
+		for i, t := range to {
+			o.where[t] = n<<32 | int64(i)
+		}
+		return nil
+	}
+	d := a.Data()
+	copyRows(o.data, to, d.Buffers()[1].Bytes()[d.Offset()*o.width:], from, o.width)
+	if a.NullN() == 0 {
+		for _, t := range to {
+			o.valid[t] = 1
+		}
+		return nil
+	}
+	for i, t := range to {
+		if a.IsValid(int(from[i])) {
+			o.valid[t] = 1
+		}
+	}
+	return nil
+}
+
+// finish returns the column. What stands under a null is zero, so that equal columns have equal bytes.
+func (o *output) finish() (arrow.Array, error) {
+	if o.width == 0 {
+		return o.assemble()
+	}
+	nulls := 0
+	bits := make([]byte, bitutil.BytesForBits(int64(len(o.valid))))
+	for i, v := range o.valid {
+		if v != 0 {
+			bits[i/8] |= 1 << (i % 8)
+			continue
+		}
+		nulls++
+		clear(o.data[i*o.width : (i+1)*o.width])
+	}
+	var valid *memory.Buffer
+	if nulls > 0 {
+		valid = memory.NewBufferBytes(bits)
+	}
+	return array.MakeFromData(array.NewData(o.dt, len(o.valid), []*memory.Buffer{valid, memory.NewBufferBytes(o.data)}, nil, nulls, 0)), nil
+}
+
+func (o *output) assemble() (arrow.Array, error) {
+	if len(o.pieces) == 0 {
+		return array.MakeArrayOfNull(memory.DefaultAllocator, o.dt, len(o.where)), nil
+	}
+	all, err := array.Concatenate(o.pieces, memory.DefaultAllocator)
+	if err != nil {
+		return nil, fmt.Errorf("join the pieces of a column: %w", err)
+	}
+	starts := make([]int64, len(o.pieces))
+	sum := int64(0)
+	for i, p := range o.pieces {
+		starts[i] = sum
+		sum += int64(p.Len())
+	}
+	o.pieces = nil
+	at := make([]int32, len(o.where))
+	for i, w := range o.where {
+		if at[i] = -1; w >= 0 {
+			at[i] = int32(starts[w>>32] + w&(1<<32-1))
+		}
+	}
+	return Take(all, at)
+}
