@@ -270,36 +270,6 @@ func TestOnline_IsTheWinnerEverywhere(t *testing.T) {
 	}
 }
 
-// TestAsOf compares the kernel with a search through all rows.
-func TestAsOf(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		row := rapid.Custom(func(t *rapid.T) featurestore.HistoryRow {
-			return featurestore.HistoryRow{Key: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "key"),
-				Event: int64(rapid.IntRange(0, 8).Draw(t, "event")), Knowledge: int64(rapid.IntRange(0, 8).Draw(t, "knowledge")), Seq: int64(rapid.IntRange(1, 1000).Draw(t, "seq"))}
-		})
-		rows := rapid.SliceOfNDistinct(row, 0, 30, func(r featurestore.HistoryRow) int64 { return r.Seq }).Draw(t, "rows")
-		at, ttl, cutoff := int64(rapid.IntRange(-1, 9).Draw(t, "at")), int64(rapid.IntRange(0, 5).Draw(t, "ttl")), int64(rapid.IntRange(-1, 9).Draw(t, "cutoff"))
-		want := -1
-		for i, r := range rows {
-			if r.Key != "a" || r.Event > at || ttl > 0 && r.Event < at-ttl || r.Knowledge > cutoff {
-				continue
-			}
-			if want < 0 {
-				want = i
-				continue
-			}
-			w := rows[want]
-			if r.Event > w.Event || r.Event == w.Event && (r.Knowledge > w.Knowledge || r.Knowledge == w.Knowledge && r.Seq > w.Seq) {
-				want = i
-			}
-		}
-		if got := featurestore.AsOf(rows, "a", at, ttl, cutoff); got != want {
-			t.Fatalf("row %d wins, want %d", got, want)
-		}
-	})
-}
-
 func TestEncodeKey_NeverCollides(t *testing.T) {
 	t.Parallel()
 	value := rapid.OneOf(rapid.Map(rapid.Int64(), func(v int64) any { return v }), rapid.Map(rapid.String(), func(v string) any { return v }), rapid.Map(rapid.Bool(), func(v bool) any { return v }))

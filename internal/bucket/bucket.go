@@ -199,6 +199,31 @@ func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, int64, err
 	return body, info.Size, nil
 }
 
+// GetRange reads size bytes of an object from offset on. What they ought to be is the caller's to check. ErrNotFound when
+// the object is not there; an object that ends earlier is Corrupt.
+func (b *Bucket) GetRange(ctx context.Context, key string, offset, size int64) (data []byte, err error) {
+	opts := minio.GetObjectOptions{}
+	if err := opts.SetRange(offset, offset+size-1); err != nil {
+		return nil, fmt.Errorf("get range: %w", err)
+	}
+	core := minio.Core{Client: b.client}
+	body, _, _, err := core.GetObject(ctx, b.name, key, opts)
+	if res := minio.ToErrorResponse(err); res.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return nil, waybill.Errorf(waybill.Corrupt, "%s ends before byte %d", key, offset)
+	}
+	if err != nil {
+		return nil, b.classify("get range", err)
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	data = make([]byte, size)
+	if n, err := io.ReadFull(body, data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, waybill.Errorf(waybill.Corrupt, "%s ends at byte %d of %d", key, offset+int64(n), offset+size)
+	} else if err != nil {
+		return nil, b.classify("read range", err)
+	}
+	return data, nil
+}
+
 // GetVerified reads an object of at most max bytes and compares its digest: Corrupt, naming both, when it differs.
 func (b *Bucket) GetVerified(ctx context.Context, key string, want [32]byte, max int64) (data []byte, err error) {
 	body, size, err := b.Get(ctx, key)

@@ -1,0 +1,408 @@
+package featurestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+
+	"waybill"
+	"waybill/featurestore/asof"
+)
+
+// joined is a training set in memory: typed columns of equal length, in the order of the file.
+type joined struct {
+	rows    int
+	columns []Column
+	arrays  []arrow.Array
+	// from says of each column what it was computed from, for those that are outputs: refs of features as "view@v1:feature";
+	// nil for columns of the spine and for what comes from the request alone.
+	from [][]waybill.FeatureRef
+	own  int // columns of the spine: the first ones
+}
+
+// join makes the columns of a recipe. It reads the commits that t.Views names and nothing newer. When a run of history
+// does not match its digest, everything is read from the log, which is what counts.
+func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet, spine []byte) (*joined, error) {
+	sv, err := s.service(ctx, s.pool, tenant, t.Service)
+	if err != nil {
+		return nil, err
+	}
+	views := map[waybill.VersionRef]*View{}
+	p, err := compileService(sv.Service, func(ref waybill.VersionRef) (*View, error) {
+		if v, ok := views[ref]; ok {
+			return v, nil
+		}
+		v, err := s.view(ctx, s.pool, tenant, ref)
+		if err == nil {
+			views[ref] = &v.View
+		}
+		return &v.View, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	done, err := s.decode(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	in, err := readTable(t.SpineFormat, spine, func(names []string) error { return p.checkSpine(names, t) })
+	if err != nil {
+		return nil, err
+	}
+	if n := len(in.names) + len(p.outputs); in.rows*n > maxResultCells {
+		return nil, waybill.Errorf(waybill.TooLarge, "the result would have %d rows of %d columns; at most %d values, so cut the spine into several", in.rows, n, maxResultCells)
+	}
+	e, err := p.examples(in, t)
+	if err != nil {
+		return nil, err
+	}
+	features, err := s.joinViews(ctx, tenant, p, views, e, t, true)
+	if waybill.CodeOf(err) == waybill.Corrupt {
+		s.logger.WarnContext(ctx, "history cannot be read, the log is", "error", err)
+		features, err = s.joinViews(ctx, tenant, p, views, e, t, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.result(ctx, in, e, features, t)
+}
+
+// outputName is the column of an output.
+func (p *plan) outputName(i int, t *TrainingSet) string {
+	if f := p.places[i] - len(p.service.Inputs); t.FullNames && f >= 0 && f < len(p.features) {
+		return p.features[f].ref.View.Name + "__" + p.features[f].ref.Feature
+	}
+	return p.outputs[i].Name
+}
+
+// checkSpine holds the columns of a spine against the service. A column named like a feature or expression would take the
+// place of the value as of the row's time.
+func (p *plan) checkSpine(names []string, t *TrainingSet) error {
+	for _, want := range []struct{ field, column string }{{"time_column", t.TimeColumn}, {"label_column", t.LabelColumn}} {
+		if want.column != "" && !slices.Contains(names, want.column) {
+			return waybill.InvalidField(want.field, strconv.QuoteToGraphic(short(want.column))+" is no column of the spine; it has "+strings.Join(names, ", "))
+		}
+	}
+	if t.LabelColumn != "" && t.LabelColumn == t.TimeColumn {
+		return waybill.InvalidField("label_column", "is the time column; name another or none")
+	}
+	for _, l := range p.views {
+		for _, k := range l.keys {
+			if name := p.service.Inputs[k].Name; !slices.Contains(names, name) {
+				return waybill.InvalidField("spine", "lacks the column "+name+"; it is a join key of "+l.ref.String())
+			}
+		}
+	}
+	taken, without := map[string]bool{}, slices.Clone(t.Without)
+	for i := range p.outputs {
+		name := p.outputName(i, t)
+		if taken[name] {
+			return waybill.InvalidField("full_names", "two features would be the column "+name+"; ask for full names")
+		}
+		taken[name] = true
+		if at := slices.Index(without, name); at >= 0 && p.places[i] >= len(p.service.Inputs) {
+			without = slices.Delete(without, at, at+1)
+			continue
+		}
+		if p.places[i] >= len(p.service.Inputs) && slices.Contains(names, name) {
+			return waybill.InvalidField("spine", "has a column "+name+", and so has the result: "+name+" is computed as of each row's time; leave the column out, rename it, or ask for full names")
+		}
+	}
+	if len(without) > 0 {
+		return waybill.InvalidField("without", strconv.QuoteToGraphic(short(without[0]))+" is no feature or expression among the outputs of "+t.Service.String())
+	}
+	return nil
+}
+
+// examples are a spine's typed columns.
+type examples struct {
+	rows   int
+	at     []int64       // µs
+	inputs []arrow.Array // of the service; nulls where the spine has no such column
+	line   func(row int) string
+}
+
+func badCell(line, column string, err error) error {
+	return waybill.InvalidField(line+", "+column, err.Error())
+}
+
+// buildColumn makes a column of n values; value's error is a remedy.
+func buildColumn(t Type, n int, value func(i int) (any, error), bad func(i int, err error) error) (arrow.Array, error) {
+	b := array.NewBuilder(memory.DefaultAllocator, arrowType(t))
+	defer b.Release()
+	b.Reserve(n)
+	for i := range n {
+		v, err := value(i)
+		if err != nil {
+			return nil, bad(i, err)
+		}
+		if err := appendValue(b, v); err != nil {
+			return nil, err
+		}
+	}
+	return b.NewArray(), nil
+}
+
+// examples types the spine's times and the service's inputs.
+func (p *plan) examples(in *table, t *TrainingSet) (*examples, error) {
+	e := &examples{rows: in.rows, at: make([]int64, in.rows), line: in.line}
+	c := in.column(t.TimeColumn)
+	for i := range e.at {
+		at, err := toTime(in.cell(i, c))
+		if err != nil {
+			return nil, badCell(in.line(i), t.TimeColumn, err)
+		}
+		e.at[i] = at.UnixMicro()
+	}
+	for _, input := range p.service.Inputs {
+		n := in.column(input.Name)
+		if n < 0 {
+			e.inputs = append(e.inputs, array.MakeArrayOfNull(memory.DefaultAllocator, arrowType(input.Type), in.rows))
+			continue
+		}
+		a, err := buildColumn(input.Type, in.rows, func(i int) (any, error) { return typed(input, in.cell(i, n)) },
+			func(i int, err error) error { return badCell(in.line(i), input.Name, err) })
+		if err != nil {
+			return nil, err
+		}
+		e.inputs = append(e.inputs, a)
+	}
+	return e, nil
+}
+
+// joinViews returns a column for each feature of the plan. Views with the same join keys share the spine's order.
+func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, views map[waybill.VersionRef]*View, e *examples, t *TrainingSet, withRuns bool) ([]arrow.Array, error) {
+	out := make([]arrow.Array, len(p.features))
+	orders := map[string]*asof.Order{}
+	for l := range p.views {
+		look := &p.views[l]
+		var keys []arrow.Array
+		for _, k := range look.keys {
+			a := e.inputs[k]
+			if a.NullN() > 0 {
+				i := 0
+				for a.IsValid(i) {
+					i++
+				}
+				return nil, badCell(e.line(i), p.service.Inputs[k].Name, errors.New("is missing; it is a join key of "+look.ref.String()))
+			}
+			keys = append(keys, a)
+		}
+		id := fmt.Sprint(look.keys)
+		if orders[id] == nil {
+			o, err := asof.NewOrder(keys, e.rows)
+			if err != nil {
+				return nil, err
+			}
+			orders[id] = o
+		}
+		var features, places []int
+		for f := range p.features {
+			if p.features[f].view == l {
+				features, places = append(features, p.features[f].index), append(places, f)
+			}
+		}
+		columns, err := s.joinView(ctx, viewKey{tenant, look.ref}, views[look.ref], features, orders[id], e.at, t, withRuns)
+		if err != nil {
+			return nil, err
+		}
+		for i, f := range places {
+			out[f] = columns[i]
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) joinView(ctx context.Context, key viewKey, v *View, features []int, order *asof.Order, at []int64, t *TrainingSet, withRuns bool) (_ []arrow.Array, err error) {
+	ttl, err := v.ttl()
+	if err != nil {
+		return nil, err
+	}
+	through := t.Views[key.ref.String()]
+	h, err := s.history(ctx, key, v, features, through, withRuns)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, h.close()) }()
+	r := asof.Request{Order: order, At: at, TTL: ttl.Microseconds(), Delay: t.DelayUS, Through: through, Sources: h.sources, Types: h.types}
+	if !t.Cutoff.IsZero() {
+		us := t.Cutoff.UnixMicro()
+		r.Cutoff = &us
+	}
+	res, err := asof.Join(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("join %s: %w", key.ref, err)
+	}
+	return res.Columns, nil
+}
+
+// result lays the columns out: the spine's own (inputs typed by the service), then the outputs that are not among them.
+func (p *plan) result(ctx context.Context, in *table, e *examples, features []arrow.Array, t *TrainingSet) (*joined, error) {
+	j := &joined{rows: e.rows, own: len(in.names)}
+	add := func(c Column, a arrow.Array, from []waybill.FeatureRef) {
+		j.columns, j.arrays, j.from = append(j.columns, Column{Name: c.Name, Type: c.Type}), append(j.arrays, a), append(j.from, from)
+	}
+	for i, name := range in.names {
+		c, a, err := p.spineColumn(in, i, e, t)
+		if err != nil {
+			return nil, err
+		}
+		add(Column{Name: name, Type: c}, a, nil)
+	}
+	computed, err := p.compute(ctx, e, features)
+	if err != nil {
+		return nil, err
+	}
+	for i, o := range p.outputs {
+		name, place := p.outputName(i, t), p.places[i]
+		if in.column(name) >= 0 || slices.Contains(t.Without, name) {
+			continue
+		}
+		c := Column{Name: name, Type: o.Type}
+		switch n := place - len(e.inputs); {
+		case n < 0:
+			add(c, e.inputs[place], nil)
+		case n < len(features):
+			add(c, features[n], []waybill.FeatureRef{p.features[n].ref})
+		default:
+			add(c, computed[n-len(features)], p.reads(n-len(features)))
+		}
+	}
+	return j, nil
+}
+
+// reads are the features that an expression reads.
+func (p *plan) reads(expression int) (out []waybill.FeatureRef) {
+	for _, n := range p.exprs[expression].uses {
+		if f := n - len(p.service.Inputs); f >= 0 && f < len(p.features) {
+			out = append(out, p.features[f].ref)
+		}
+	}
+	return out
+}
+
+// spineColumn types a column of the spine: the time, the label, an input of the service, or text.
+func (p *plan) spineColumn(in *table, c int, e *examples, t *TrainingSet) (Type, arrow.Array, error) {
+	name := in.names[c]
+	bad := func(i int, err error) error { return badCell(in.line(i), name, err) }
+	if name == t.TimeColumn {
+		a, err := buildColumn(Timestamp, in.rows, func(i int) (any, error) { return time.UnixMicro(e.at[i]).UTC(), nil }, bad)
+		return Timestamp, a, err
+	}
+	if name == t.LabelColumn {
+		numeric := true
+		for i := 0; i < in.rows && numeric; i++ {
+			_, err := label(in.cell(i, c))
+			numeric = err == nil || errors.Is(err, errNotFinite)
+		}
+		if numeric {
+			a, err := buildColumn(Float64, in.rows, func(i int) (any, error) { return label(in.cell(i, c)) }, bad)
+			return Float64, a, err
+		}
+	} else if n := slices.IndexFunc(p.service.Inputs, func(c Column) bool { return c.Name == name }); n >= 0 {
+		return p.service.Inputs[n].Type, e.inputs[n], nil
+	}
+	a, err := buildColumn(String, in.rows, func(i int) (any, error) {
+		switch v := in.cell(i, c).(type) {
+		case nil:
+			return nil, nil
+		case string:
+			return v, nil
+		case time.Time:
+			return v.Format(time.RFC3339Nano), nil
+		default:
+			return fmt.Sprint(v), nil
+		}
+	}, bad)
+	return String, a, err
+}
+
+// compute evaluates the expressions row by row, with the evaluator that serves them online.
+func (p *plan) compute(ctx context.Context, e *examples, features []arrow.Array) ([]arrow.Array, error) {
+	if len(p.exprs) == 0 {
+		return nil, nil
+	}
+	var names []string
+	for _, c := range p.service.Inputs {
+		names = append(names, c.Name)
+	}
+	for _, f := range p.features {
+		names = append(names, f.ref.Feature)
+	}
+	sources := slices.Concat(e.inputs, features)
+	builders := make([]array.Builder, len(p.exprs))
+	for i, x := range p.service.Expressions {
+		builders[i] = array.NewBuilder(memory.DefaultAllocator, arrowType(x.Type))
+		defer builders[i].Release()
+	}
+	for i := range e.rows {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		cells := make([]Cell, len(sources), len(sources)+len(p.exprs))
+		for c, a := range sources {
+			v, err := valueAt(a, i)
+			if err != nil {
+				return nil, err
+			}
+			cells[c] = cellOf(names[c], v)
+		}
+		cells, err := p.evaluate(cells)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", e.line(i), err)
+		}
+		for x, b := range builders {
+			if err := appendValue(b, cells[len(sources)+x].Value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	out := make([]arrow.Array, len(builders))
+	for i, b := range builders {
+		out[i] = b.NewArray()
+	}
+	return out, nil
+}
+
+// label reads a label as a number: a truth value is 0 or 1, NaN is null as in every column. The error is a remedy without the field.
+func label(v any) (any, error) {
+	if v == nil {
+		return nil, nil
+	}
+	if b, err := convert(Bool, v); err == nil {
+		if _, number := v.(float64); !number {
+			if b == true {
+				return 1.0, nil
+			}
+			return 0.0, nil
+		}
+	}
+	x, err := convert(Float64, v)
+	if s, ok := v.(string); ok && err != nil {
+		if _, err := strconv.ParseFloat(s, 64); errors.Is(err, strconv.ErrRange) {
+			return nil, errNotFinite
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f, ok := x.(float64); ok && math.IsInf(f, 0) {
+		return nil, errNotFinite
+	} else if ok && math.IsNaN(f) {
+		return nil, nil
+	}
+	return x, nil
+}
+
+// errNotFinite says that a label is a number, but none that can be learned.
+var errNotFinite = errors.New("is infinite or too large for float64; give a finite number")
