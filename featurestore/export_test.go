@@ -1,5 +1,13 @@
 package featurestore
 
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"waybill"
+)
+
 // EncodeKey exposes the key encoding.
 func EncodeKey(keys []any) string { return encodeKey(keys) }
 
@@ -24,3 +32,54 @@ const (
 	MaxFileCells = maxFileCells
 	MaxText      = maxText
 )
+
+// The steps of a compaction after which fault is called.
+var CompactionSteps = []string{stepWritten, stepData, stepIndex, stepInserted, stepMoved, stepDeleted}
+
+// Compact makes runs of every tail, of parts of few rows. fault may be nil.
+func (s *Store) Compact(ctx context.Context, partRows int, fault func(step string) error) error {
+	if fault == nil {
+		fault = func(string) error { return nil }
+	}
+	return (&compactor{s, partRows, 1, 1, fault}).run(ctx)
+}
+
+// HistoryRows prints every row of a view's history up to a commit, sorted, and counts its sources.
+func (s *Store) HistoryRows(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, through int64, withRuns bool) (rows []string, sources int, err error) {
+	v, err := s.view(ctx, s.pool, tenant, ref)
+	if err != nil {
+		return nil, 0, err
+	}
+	var features []int
+	for i := range v.Features {
+		features = append(features, i)
+	}
+	h, err := s.history(ctx, viewKey{tenant, ref}, &v.View, features, through, withRuns)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer h.close()
+	for _, src := range h.sources {
+		for p := range src.Parts() {
+			heads, err := src.Heads(ctx, p)
+			if err != nil {
+				return nil, 0, err
+			}
+			columns, err := src.Columns(ctx, p)
+			if err != nil {
+				return nil, 0, err
+			}
+			for i, event := range heads.Event {
+				line := fmt.Sprint(event, " ", heads.Knowledge[i], " ", heads.Seq[i])
+				for _, a := range slices.Concat(heads.Keys, columns) {
+					line += " " + a.ValueStr(i)
+				}
+				if heads.Seq[i] <= through {
+					rows = append(rows, line)
+				}
+			}
+		}
+	}
+	slices.Sort(rows)
+	return rows, len(h.sources), nil
+}

@@ -71,8 +71,9 @@ WHERE tenant = $1 AND view = $2 AND version = $3 AND first_seq >= $4 AND last_se
 // compactor makes runs. fault is called after every step, and what it returns ends the compaction there.
 type compactor struct {
 	*Store
-	partRows int
-	fault    func(step string) error
+	partRows              int   // that a part of a run should have
+	tailRows, tailCommits int64 // of which there must be one before a tail becomes a run
+	fault                 func(step string) error
 }
 
 // CompactHistory moves what was committed into sorted runs, merges small runs into larger ones and removes what has been
@@ -80,12 +81,9 @@ type compactor struct {
 // manifest changes in one transaction or not at all. Views that cannot be compacted do not keep the others from it; the
 // error names them.
 func (s *Store) CompactHistory(ctx context.Context) error {
-	c := &compactor{Store: s, partRows: runPartRows, fault: func(string) error { return nil }}
+	c := &compactor{s, 128 << 10, minTailRows, minTailCommits, func(string) error { return nil }}
 	return c.run(ctx)
 }
-
-// runPartRows is how many rows a part of a run should have.
-const runPartRows = 128 << 10
 
 func (c *compactor) run(ctx context.Context) error {
 	rows, err := c.pool.Query(ctx, string(selectLogs))
@@ -125,7 +123,7 @@ func (c *compactor) view(ctx context.Context, key viewKey, seq int64) error {
 	if err := c.pool.QueryRow(ctx, string(selectTail), key.tenant, key.ref.Name, key.ref.Version, after, seq).Scan(&commits, &rows, &last); err != nil {
 		return fmt.Errorf("select tail: %w", err)
 	}
-	if rows >= minTailRows || commits >= minTailCommits {
+	if rows >= c.tailRows || commits >= c.tailCommits {
 		v, err := c.Store.view(ctx, c.pool, key.tenant, key.ref)
 		if err != nil {
 			return err
