@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
+	"github.com/apache/arrow/go/v17/parquet/file"
+	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 	"github.com/jackc/pgx/v5"
 
 	"waybill"
@@ -135,20 +138,20 @@ const tailBudget = 256 << 20
 
 // readTail adds the commits after, up to and including through, to a sorter and finishes it.
 func (s *Store) readTail(ctx context.Context, key viewKey, v *View, after, through int64, into *asof.Sorter) error {
-	schema := historySchema(v, nil)
-	err := s.commits(ctx, key, v, after, through, func(_ int64, rows []row) error {
-		for len(rows) > 0 {
-			n := min(len(rows), rowGroup)
-			rec, err := historyRecord(schema, v, rows[:n])
-			if err != nil {
-				return err
-			}
-			if err := into.Add(rec); err != nil {
-				return err
-			}
-			rows = rows[n:]
+	schema, l := historySchema(v, nil), newLayout(v)
+	err := s.stored(ctx, key, after, through, func(c *storedCommit) error {
+		if c.file {
+			return historyOfFile(ctx, schema, c, into.Add)
 		}
-		return nil
+		rows, err := c.rows(l, v)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		rec, err := historyOfRows(schema, v, rows)
+		if err != nil {
+			return err
+		}
+		return into.Add(rec)
 	})
 	if err != nil {
 		return err
@@ -156,8 +159,8 @@ func (s *Store) readTail(ctx context.Context, key viewKey, v *View, after, throu
 	return into.Finish()
 }
 
-// historyRecord lays rows out as history has them.
-func historyRecord(schema *arrow.Schema, v *View, rows []row) (arrow.Record, error) {
+// historyOfRows lays rows out as history has them.
+func historyOfRows(schema *arrow.Schema, v *View, rows []row) (arrow.Record, error) {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 	defer b.Release()
 	keys, features := len(v.Entity.Keys), len(v.Features)
@@ -185,4 +188,65 @@ func historyRecord(schema *arrow.Schema, v *View, rows []row) (arrow.Record, err
 		}
 	}
 	return b.NewRecord(), nil
+}
+
+// historyOfFile reads a commit's file, a row group at a time, as history has it: typed columns that never become values of
+// their own. The file was written here and its digest has been checked.
+func historyOfFile(ctx context.Context, schema *arrow.Schema, c *storedCommit, add func(arrow.Record) error) (err error) {
+	wrong := func(err error) error { return waybill.Wrap(waybill.Corrupt, err, "a commit's file cannot be read") }
+	defer func() {
+		if p := recover(); p != nil { // the library panics on what it cannot read
+			err = wrong(fmt.Errorf("%v", p))
+		}
+	}()
+	boundCodecs()
+	f, err := file.NewParquetReader(bytes.NewReader(c.data))
+	if err != nil {
+		return wrong(err)
+	}
+	rd, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	if err != nil {
+		return wrong(err)
+	}
+	places := map[string]int{}
+	for i := range rd.Manifest.Fields {
+		places[rd.Manifest.Fields[i].Field.Name] = i
+	}
+	for g := range f.NumRowGroups() {
+		n := int(f.MetaData().RowGroup(g).NumRows())
+		cols := make([]arrow.Array, schema.NumFields())
+		for i, field := range schema.Fields() {
+			switch field.Name {
+			case knowledgeColumn:
+				cols[i] = constant(field.Type, c.at, n)
+				continue
+			case sequenceColumn:
+				cols[i] = constant(field.Type, c.seq, n)
+				continue
+			}
+			place, ok := places[field.Name]
+			if !ok {
+				return wrong(errors.New("it lacks the column " + field.Name))
+			}
+			if cols[i], err = decodeChunk(ctx, rd, g, place, field.Type); err != nil {
+				return wrong(err)
+			}
+			if cols[i].Len() != n || !field.Nullable && cols[i].NullN() > 0 {
+				return wrong(fmt.Errorf("its column %s has %d rows of %d, %d of them null", field.Name, cols[i].Len(), n, cols[i].NullN()))
+			}
+		}
+		if err := add(array.NewRecord(schema, cols, int64(n))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// constant is a column of n times the same number of 64 bits.
+func constant(t arrow.DataType, v int64, n int) arrow.Array {
+	values := make([]int64, n)
+	for i := range values {
+		values[i] = v
+	}
+	return array.MakeFromData(array.NewData(t, n, []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(values))}, nil, 0, 0))
 }

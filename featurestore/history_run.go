@@ -256,18 +256,23 @@ func openRun(ctx context.Context, b *bucket.Bucket, m *manifestRun, v *View) (*r
 	if err != nil {
 		return nil, wrong(err)
 	}
-	if r.schema, err = f.Schema(); err != nil {
+	has, err := f.Schema()
+	if err != nil {
 		return nil, wrong(err)
 	}
 	want := historySchema(v, nil)
-	if r.schema.NumFields() != want.NumFields() || len(r.meta.RowGroups) != len(r.index.Parts) || len(r.index.Chunks) != len(r.index.Parts) || r.meta.NumRows != m.Rows {
+	if has.NumFields() != want.NumFields() || len(r.meta.RowGroups) != len(r.index.Parts) || len(r.index.Chunks) != len(r.index.Parts) || r.meta.NumRows != m.Rows {
 		return nil, wrong(errors.New("it does not fit to its index or manifest"))
 	}
+	nulls := make([]bool, want.NumFields())
 	for i, f := range want.Fields() {
-		if g := r.schema.Field(i); g.Name != f.Name || !arrow.TypeEqual(g.Type, f.Type) {
+		g := has.Field(i)
+		if g.Name != f.Name || g.Type.ID() != f.Type.ID() {
 			return nil, wrong(fmt.Errorf("column %d is %s, not %s", i, g, f))
 		}
+		nulls[i] = g.Nullable
 	}
+	r.schema = historySchema(v, nulls)
 	return r, nil
 }
 
@@ -353,25 +358,41 @@ func (r *run) read(ctx context.Context, group int, columns []int) (_ []arrow.Arr
 	}
 	out := make([]arrow.Array, len(columns))
 	for i, c := range columns {
-		if out[i], err = decodeChunk(ctx, rd, group, c); err != nil {
+		if out[i], err = decodeChunk(ctx, rd, group, c, r.schema.Field(c).Type); err != nil {
 			return nil, waybill.Wrap(waybill.Corrupt, err, "the history "+r.key+" cannot be read")
 		}
 	}
 	return out, nil
 }
 
-func decodeChunk(ctx context.Context, rd *pqarrow.FileReader, group, column int) (arrow.Array, error) {
+// decodeChunk reads a column of a row group, which must be of type t.
+func decodeChunk(ctx context.Context, rd *pqarrow.FileReader, group, column int, t arrow.DataType) (arrow.Array, error) {
 	c, err := rd.RowGroup(group).Column(column).Read(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var a arrow.Array
 	switch len(c.Chunks()) {
 	case 0:
 		return nil, errors.New("a column has no values")
 	case 1:
-		return c.Chunk(0), nil
+		a = c.Chunk(0)
+	default:
+		if a, err = array.Concatenate(c.Chunks(), memory.DefaultAllocator); err != nil {
+			return nil, err
+		}
 	}
-	return array.Concatenate(c.Chunks(), memory.DefaultAllocator)
+	if arrow.TypeEqual(a.DataType(), t) {
+		return a, nil
+	}
+	// Lists come back with other names and nullability inside, which the values do not have.
+	l, ok := a.DataType().(*arrow.ListType)
+	w, isList := t.(*arrow.ListType)
+	if !ok || !isList || !arrow.TypeEqual(l.Elem(), w.Elem()) {
+		return nil, fmt.Errorf("a column is %s, not %s", a.DataType(), t)
+	}
+	d := a.Data()
+	return array.MakeFromData(array.NewData(t, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset())), nil
 }
 
 // record reads a whole row group.

@@ -244,3 +244,123 @@ func TestHistory_RottenRunsAreNotBelieved(t *testing.T) {
 		}
 	}
 }
+
+const typedHistory = `
+kind: View
+name: every
+entity: {name: thing, keys: [{name: k1, type: string}, {name: k2, type: decimal}, {name: k3, type: bool}]}
+features:
+  - {name: a, type: int32}
+  - {name: b, type: int64}
+  - {name: c, type: float32}
+  - {name: d, type: float64}
+  - {name: e, type: string}
+  - {name: f, type: bytes}
+  - {name: g, type: timestamp}
+  - {name: h, type: decimal}
+  - {name: i, type: "list<int64>"}
+  - {name: j, type: "list<string>"}
+  - {name: k, type: "vector<3>"}
+  - {name: l, type: bool}
+  - {name: m, type: "list<decimal>"}
+---
+kind: Service
+name: every
+inputs: [{name: k1, type: string}, {name: k2, type: decimal}, {name: k3, type: bool}, {name: extra, type: "list<float64>"}]
+features: ["every:a", "every:b", "every:c", "every:d", "every:e", "every:f", "every:g", "every:h", "every:i", "every:j", "every:k", "every:l", "every:m"]
+expressions:
+  - {name: twice, type: float64, expr: "h * 2.0 + d"}
+  - {name: first, type: float64, expr: "k[0]"}
+`
+
+// Every type goes through pushes, files, runs, merges and training sets as it is.
+func TestHistory_EveryType(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	b.apply(t, typedHistory)
+	ref := waybill.VersionRef{Name: "every", Version: 1}
+	spine := "k1,k2,k3,at\n"
+	row := func(i int) map[string]any {
+		r := map[string]any{"k1": fmt.Sprint("thing ", i%3), "k2": fmt.Sprintf("%d.5", i%2), "k3": i%2 == 0, "event_time": b.now.Add(-time.Duration(i) * time.Minute).Format(time.RFC3339Nano)}
+		for c, v := range map[string]any{"a": float64(i), "b": "9007199254740993", "c": 0.1, "d": float64(i) / 3, "e": strings.Repeat("é", i%4), "f": "AAEC", "g": "2026-01-02T03:04:05.000006Z",
+			"h": "-12345678901234567890.123456789", "i": []any{1.0, 3.0}, "j": []any{"x", ""}, "k": []any{1.0, 2.5, -3.0}, "l": i%3 == 0, "m": []any{"1.5", "2"}} {
+			if (i+int(c[0]))%4 != 0 {
+				r[c] = v
+			}
+		}
+		if i%5 == 0 {
+			r["i"], r["j"] = []any{}, []any{}
+		}
+		return r
+	}
+	for batch := range 5 {
+		b.now = b.now.Add(time.Second)
+		var rows []map[string]any
+		for i := range 6 {
+			rows = append(rows, row(batch*6+i))
+			spine += fmt.Sprintf("thing %d,%d.5,%v,%s\n", i%3, i%2, i%2 == 0, b.now.Format(time.RFC3339))
+		}
+		if _, err := b.store.Push(ctx, ann, featurestore.PushRequest{View: ref, BatchID: fmt.Sprint(batch), Rows: rows}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	csv := "k1,k2,k3,event_time,a,e,k,h,i,f\nthing 1,1.5,false," + b.now.Format(time.RFC3339) + ",5,text,\"[1,2,3]\",7.25,\"[4,5]\",AAEC\nthing 2,0.5,true," + b.now.Format(time.RFC3339) + ",,,,,,\n"
+	if _, err := b.store.Ingest(ctx, ann, featurestore.IngestRequest{View: ref, BatchID: "file", Format: featurestore.CSV, Body: strings.NewReader(csv)}); err != nil {
+		t.Fatal(err)
+	}
+	create := func() featurestore.TrainingSet {
+		set, err := b.store.CreateTrainingSet(ctx, ann, featurestore.TrainingSetRequest{Name: "x", Service: waybill.VersionRef{Name: "every"}, Format: featurestore.CSV, TimeColumn: "at",
+			Spine: strings.NewReader(spine)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	set := create()
+	filled := 0
+	for _, c := range set.Columns {
+		if c.Rows != 30 {
+			t.Errorf("%s has %d rows", c.Name, c.Rows)
+		}
+		if c.Nulls < c.Rows {
+			filled++
+		}
+	}
+	if filled != len(set.Columns) || len(set.Columns) != 4+13+2 {
+		t.Errorf("%d of %d columns have values", filled, len(set.Columns))
+	}
+	want, _, err := b.store.HistoryRows(ctx, "acme", ref, 6, false)
+	if err != nil || len(want) != 32 {
+		t.Fatalf("%d rows, %v", len(want), err)
+	}
+	for _, partRows := range []int{1, 100} {
+		if err := b.store.Compact(ctx, partRows, nil); err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := b.store.HistoryRows(ctx, "acme", ref, 6, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatal(diff)
+		}
+		if r, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !r.Equal {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		for i := range 3 { // more runs, which are merged
+			if _, err := b.store.Push(ctx, ann, featurestore.PushRequest{View: ref, BatchID: fmt.Sprint(partRows, " ", i), Rows: []map[string]any{row(i)}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.store.Compact(ctx, partRows, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if again := create(); again.Digest == set.Digest {
+		t.Error("later commits are not looked at")
+	}
+	if names, cols, err := b.store.TrainingColumns(ctx, "acme", set.Digest); err != nil || len(names) != 10 || len(cols[0]) != 30 {
+		t.Errorf("numeric columns %v, %v", names, err)
+	}
+}

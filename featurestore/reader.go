@@ -341,19 +341,6 @@ func (f *planned) cell(h *hit, l *layout) Cell {
 	return c
 }
 
-// cellOf reads one feature from a decoded row, as of now; r is nil when there is none.
-func (f *planned) cellOf(r *row, now time.Time, ttl time.Duration) Cell {
-	if r == nil {
-		return Cell{Name: f.ref.Feature, Status: NotFound, View: f.ref.View}
-	}
-	c := cellOf(f.ref.Feature, r.values[f.index])
-	c.View, c.Event, c.Seq = f.ref.View, time.UnixMicro(r.event).UTC(), r.seq
-	if ttl > 0 && now.Sub(c.Event) > ttl {
-		c.Value, c.Status = nil, OutsideMaxAge
-	}
-	return c
-}
-
 // evaluate appends the on-demand features, each converted to its declared type. A formula over a missing value that does
 // not handle it gives null, as a missing feature does; one that fails although it has all that it reads is an error, and
 // so is a result that the type cannot hold. Training and serving go through here alike.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -67,6 +68,14 @@ func numbers(a arrow.Array) func(i int) float64 {
 		return func(i int) float64 { return float64(a.Value(i)) }
 	case *array.Float64:
 		return a.Value
+	case *array.Decimal128:
+		return func(i int) float64 {
+			d, err := decimalOf(a.Value(i).BigInt())
+			if err != nil {
+				return math.NaN() // cannot be: it was written from a Decimal
+			}
+			return d.Float64()
+		}
 	}
 	return nil
 }
@@ -201,8 +210,8 @@ func (s *Store) TrainingColumns(ctx context.Context, tenant waybill.Tenant, dige
 	return names, columns, nil
 }
 
-// valueAt reads a value of a typed column as the Go type that typed gives it.
-func valueAt(a arrow.Array, i int) (any, error) {
+// valueAt reads a value of a column of type t as the Go type that typed gives it.
+func valueAt(t Type, a arrow.Array, i int) (any, error) {
 	if a.IsNull(i) {
 		return nil, nil
 	}
@@ -220,7 +229,25 @@ func valueAt(a arrow.Array, i int) (any, error) {
 	case *array.String:
 		return a.Value(i), nil
 	case *array.Timestamp:
-		return a.Value(i).ToTime(arrow.Microsecond), nil
+		return time.UnixMicro(int64(a.Value(i))).UTC(), nil
+	case *array.Binary:
+		return a.Value(i), nil
+	case *array.Decimal128:
+		return decimalOf(a.Value(i).BigInt())
+	case *array.List:
+		from, to := a.ValueOffsets(i)
+		if values, ok := a.ListValues().(*array.Float32); ok && t.dim() > 0 {
+			return values.Float32Values()[from:to], nil
+		}
+		out := make([]any, 0, to-from)
+		for e := from; e < to; e++ {
+			v, err := valueAt(t.elem(), a.ListValues(), int(e))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, v)
+		}
+		return out, nil
 	}
 	return nil, fmt.Errorf("no value of a column of %s", a.DataType())
 }

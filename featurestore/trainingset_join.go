@@ -74,7 +74,7 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 	if err != nil {
 		return nil, err
 	}
-	return p.result(ctx, in, e, features, t)
+	return p.result(ctx, views, in, e, features, t)
 }
 
 // outputName is the column of an output.
@@ -247,7 +247,7 @@ func (s *Store) joinView(ctx context.Context, key viewKey, v *View, features []i
 }
 
 // result lays the columns out: the spine's own (inputs typed by the service), then the outputs that are not among them.
-func (p *plan) result(ctx context.Context, in *table, e *examples, features []arrow.Array, t *TrainingSet) (*joined, error) {
+func (p *plan) result(ctx context.Context, views map[waybill.VersionRef]*View, in *table, e *examples, features []arrow.Array, t *TrainingSet) (*joined, error) {
 	j := &joined{rows: e.rows, own: len(in.names)}
 	add := func(c Column, a arrow.Array, from []waybill.FeatureRef) {
 		j.columns, j.arrays, j.from = append(j.columns, Column{Name: c.Name, Type: c.Type}), append(j.arrays, a), append(j.from, from)
@@ -259,7 +259,7 @@ func (p *plan) result(ctx context.Context, in *table, e *examples, features []ar
 		}
 		add(Column{Name: name, Type: c}, a, nil)
 	}
-	computed, err := p.compute(ctx, e, features)
+	computed, err := p.compute(ctx, views, e, features)
 	if err != nil {
 		return nil, err
 	}
@@ -328,16 +328,13 @@ func (p *plan) spineColumn(in *table, c int, e *examples, t *TrainingSet) (Type,
 }
 
 // compute evaluates the expressions row by row, with the evaluator that serves them online.
-func (p *plan) compute(ctx context.Context, e *examples, features []arrow.Array) ([]arrow.Array, error) {
+func (p *plan) compute(ctx context.Context, views map[waybill.VersionRef]*View, e *examples, features []arrow.Array) ([]arrow.Array, error) {
 	if len(p.exprs) == 0 {
 		return nil, nil
 	}
-	var names []string
-	for _, c := range p.service.Inputs {
-		names = append(names, c.Name)
-	}
+	columns := slices.Clone(p.service.Inputs)
 	for _, f := range p.features {
-		names = append(names, f.ref.Feature)
+		columns = append(columns, Column{Name: f.ref.Feature, Type: views[f.ref.View].Features[f.index].Type})
 	}
 	sources := slices.Concat(e.inputs, features)
 	builders := make([]array.Builder, len(p.exprs))
@@ -351,11 +348,11 @@ func (p *plan) compute(ctx context.Context, e *examples, features []arrow.Array)
 		}
 		cells := make([]Cell, len(sources), len(sources)+len(p.exprs))
 		for c, a := range sources {
-			v, err := valueAt(a, i)
+			v, err := valueAt(columns[c].Type, a, i)
 			if err != nil {
 				return nil, err
 			}
-			cells[c] = cellOf(names[c], v)
+			cells[c] = cellOf(columns[c].Name, v)
 		}
 		cells, err := p.evaluate(cells)
 		if err != nil {
