@@ -61,6 +61,16 @@ const decoders = 2
 // Open loads the winners of every view into memory. A view whose log cannot be read is logged, answers Unavailable and
 // is tried again; the others are served. Call Run to follow the log.
 func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*Store, error) {
+	s := newStore(pool, b, c)
+	failed, _, err := s.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.complain(ctx, failed)
+	return s, nil
+}
+
+func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
 	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, snapshotRows: c.SnapshotRows, decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
@@ -74,12 +84,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (
 	if s.snapshotRows == 0 {
 		s.snapshotRows = 100_000
 	}
-	failed, _, err := s.refresh(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s.complain(ctx, failed)
-	return s, nil
+	return s
 }
 
 // Run follows the log until ctx ends.

@@ -223,29 +223,6 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 	return out, nil
 }
 
-func (s *Store) joinView(ctx context.Context, key viewKey, v *View, features []int, order *asof.Order, at []int64, t *TrainingSet, withRuns bool) (_ []arrow.Array, err error) {
-	ttl, err := v.ttl()
-	if err != nil {
-		return nil, err
-	}
-	through := t.Views[key.ref.String()]
-	h, err := s.history(ctx, key, v, features, through, withRuns)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, h.close()) }()
-	r := asof.Request{Order: order, At: at, TTL: ttl.Microseconds(), Delay: t.DelayUS, Through: through, Sources: h.sources, Types: h.types}
-	if !t.Cutoff.IsZero() {
-		us := t.Cutoff.UnixMicro()
-		r.Cutoff = &us
-	}
-	res, err := asof.Join(ctx, r)
-	if err != nil {
-		return nil, fmt.Errorf("join %s: %w", key.ref, err)
-	}
-	return res.Columns, nil
-}
-
 // result lays the columns out: the spine's own (inputs typed by the service), then the outputs that are not among them.
 func (p *plan) result(ctx context.Context, views map[waybill.VersionRef]*View, in *table, e *examples, features []arrow.Array, t *TrainingSet) (*joined, error) {
 	j := &joined{rows: e.rows, own: len(in.names)}

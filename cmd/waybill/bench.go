@@ -41,6 +41,7 @@ type result struct {
 	LimitP99   float64 `json:"limit_p99_ms,omitempty"`
 	AllocsPer  float64 `json:"allocs_per_op"`
 	RSSMiB     float64 `json:"rss_mib,omitempty"`
+	PeerRSSMiB float64 `json:"peer_rss_mib,omitempty"`
 	Runs       int     `json:"runs"`
 	Machine    string  `json:"machine"`
 	noAllocs   bool    // allocations were not measured
@@ -62,6 +63,7 @@ type bencher struct {
 	stack  *devstack.Stack
 	dir    string
 	python string // that has LightGBM, or ""
+	duckDB string // a Python that has DuckDB, or ""; both are found before the stack changes the working directory
 	quick  bool
 	runs   int
 	span   time.Duration // of one measurement
@@ -77,6 +79,7 @@ var benches = []struct {
 	{"decide", "decisions with a durable log over gRPC, against COPY and INSERT of the same bytes", benchDecide},
 	{"log-append", "decisions into the log alone, against COPY of the same bytes", benchLogAppend},
 	{"authz", "access checks under 100,000 rules, against a map look-up", benchAuthz},
+	{"asof-join", "spines joined with sorted history from the bucket, against DuckDB's ASOF join of the same files", benchAsof},
 	{"score", "500 trees × 64 leaves, against LightGBM's own single-row predict", benchScore},
 }
 
@@ -116,7 +119,7 @@ leaves nothing behind. The exit code is 0 when it ran, whether or not a bar hold
 			if err := os.Chmod(dir, 0o755); err != nil { // the account that runs Postgres passes through it
 				return err
 			}
-			b := &bencher{dir: dir, python: lightGBMPython(env), quick: quick, runs: 5, span: 3 * time.Second, note: notes(env.Err)}
+			b := &bencher{dir: dir, python: lightGBMPython(env), duckDB: duckDBPython(env), quick: quick, runs: 5, span: 3 * time.Second, note: notes(env.Err)}
 			if quick {
 				b.runs, b.span = 1, 500*time.Millisecond
 			}
@@ -159,8 +162,12 @@ leaves nothing behind. The exit code is 0 when it ran, whether or not a bar hold
 						fmt.Fprintln(cmd.OutOrStdout(), string(line))
 						continue
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Bench, r.Case, figure(r.Ours), figure(r.Limit), r.Unit, figure(r.Ratio), figure(r.Bar),
-						figure(r.P50), figure(r.P99), r.LimitIs)
+					limit, limitIs := r.Limit, r.LimitIs
+					if limitIs == "" {
+						limit, limitIs = r.Peer, r.PeerIs
+					}
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Bench, r.Case, figure(r.Ours), figure(limit), r.Unit, figure(r.Ratio), figure(r.Bar),
+						figure(r.P50), figure(r.P99), limitIs)
 				}
 			}
 			return w.Flush()
@@ -170,7 +177,7 @@ leaves nothing behind. The exit code is 0 when it ran, whether or not a bar hold
 	cmd.Flags().BoolVar(&quick, "quick", false, "a short run")
 	cmd.Flags().BoolVar(&list, "list", false, "name all benchmarks")
 	cmd.Flags().StringVar(&postgres, "postgres-bin", "", "folder with the Postgres binaries (WAYBILL_POSTGRES_BIN)")
-	cmd.AddCommand(newLoad(env))
+	cmd.AddCommand(newLoad(env), newAsof())
 	return cmd
 }
 

@@ -123,6 +123,7 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	if h.jobs, err = jobs.New(h.pool, []jobs.Work{
 		{Name: "drift-monitors", Every: time.Minute, Run: h.drift.RunAll},
 		{Name: "feature-snapshots", Every: time.Minute, Run: h.features.Snapshot},
+		{Name: "history-compaction", Every: time.Minute, Run: h.features.CompactHistory},
 	}, jobs.Config{Logger: c.Logger}); err != nil {
 		return nil, err
 	}
