@@ -31,9 +31,11 @@ type Column struct {
 	Sensitivity string   `yaml:"sensitivity,omitempty"` // none (default), pseudonymous, personal, secret
 	Description string   `yaml:"description,omitempty"`
 	Required    bool     `yaml:"required,omitempty"` // null is refused
-	Min         *float64 `yaml:"min,omitempty"`
+	Min         *float64 `yaml:"min,omitempty"`      // of numbers; inclusive, like Max
 	Max         *float64 `yaml:"max,omitempty"`
-	Values      []string `yaml:"values,omitempty"`
+	Values      []string `yaml:"values,omitempty"`     // the only texts allowed
+	Pattern     *Pattern `yaml:"pattern,omitempty"`    // RE2; a text must match from its first to its last character
+	MaxLength   int      `yaml:"max_length,omitempty"` // bytes of a text; 0 leaves it to the hub's own bound
 }
 
 // Entity is what a view's rows are about.
@@ -42,18 +44,20 @@ type Entity struct {
 	Keys []Column `yaml:"keys"`
 }
 
-// View is a set of features of one entity. What its users could notice (entity, features, ttl) makes a new version;
-// the rest, descriptions included, a new revision of the same version.
+// View is a set of features of one entity. What its users could notice (entity, features, expressions, ttl, fallback)
+// makes a new version; the rest, descriptions included, a new revision of the same version.
 type View struct {
 	Kind        string            `yaml:"kind"`
 	Name        string            `yaml:"name"`
 	Owner       string            `yaml:"owner,omitempty"`
 	Description string            `yaml:"description,omitempty"`
 	Tags        map[string]string `yaml:"tags,omitempty"`
-	External    map[string]string `yaml:"external,omitempty"` // an external signal names its source and license
+	External    map[string]string `yaml:"external,omitempty"` // an external signal: see checkExternal
 	Entity      Entity            `yaml:"entity"`
 	TTL         string            `yaml:"ttl,omitempty"` // "" and "0s": values never get too old
 	Features    []Column          `yaml:"features"`
+	Expressions []Expression      `yaml:"expressions,omitempty"` // over the view's own join keys and features, by name
+	Fallback    *Fallback         `yaml:"fallback,omitempty"`    // where values come from when the row is missing or too old
 }
 
 // Expression is an on-demand feature.
@@ -171,35 +175,56 @@ func (v *View) check(at string) error {
 	if _, err := v.ttl(); err != nil {
 		fail("ttl", err.Error())
 	}
-	if v.External != nil && (v.External["source"] == "" || v.External["license"] == "") {
-		fail("external", "must name source and license: an external signal says where it comes from")
-	}
 	seen := map[string]bool{"event_time": true, "knowledge_time": true}
 	checkColumns("entity.keys", v.Entity.Keys, seen, fail)
 	checkColumns("features", v.Features, seen, fail)
-	return waybill.InvalidFields(bad)
+	if len(v.Features)+len(v.Expressions) > maxColumns {
+		fail("expressions", "and features must be at most 1,000")
+	}
+	checkExpressions(v.Expressions, seen, fail)
+	v.checkExternal(fail)
+	v.Fallback.check(v.Name, fail)
+	if len(bad) > 0 {
+		return waybill.InvalidFields(bad)
+	}
+	for i := range v.Expressions {
+		if _, err := v.expression(i, at+"."); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkColumns(path string, cols []Column, seen map[string]bool, fail func(field, remedy string)) {
-	for i, c := range cols {
-		at := path + "[" + strconv.Itoa(i) + "]"
-		if waybill.CheckName("name", c.Name) != nil || strings.Contains(c.Name, "-") {
-			fail(at+".name", strconv.QuoteToGraphic(c.Name)+" must be a lower-case name without -")
-		}
-		if seen[c.Name] {
-			fail(at+".name", c.Name+" is taken; names are unique within a definition, and event_time and knowledge_time are reserved")
-		}
-		seen[c.Name] = true
-		switch {
-		case !c.Type.known():
-			fail(at+".type", strconv.QuoteToGraphic(string(c.Type))+" is not supported; use "+typeNames())
-		case path == "entity.keys" && !c.Type.scalar():
-			fail(at+".type", string(c.Type)+" cannot be a join key; use a scalar type")
-		}
-		if !slices.Contains([]string{"", "none", "pseudonymous", "personal", "secret"}, c.Sensitivity) {
-			fail(at+".sensitivity", "must be none, pseudonymous, personal or secret")
-		}
+	for i := range cols {
+		checkColumn(path+"["+strconv.Itoa(i)+"]", &cols[i], seen, fail)
 	}
+}
+
+func checkExpressions(list []Expression, seen map[string]bool, fail func(field, remedy string)) {
+	for i, e := range list {
+		checkColumn("expressions["+strconv.Itoa(i)+"]", &Column{Name: e.Name, Type: e.Type}, seen, fail)
+	}
+}
+
+func checkColumn(at string, c *Column, seen map[string]bool, fail func(field, remedy string)) {
+	if waybill.CheckName("name", c.Name) != nil || strings.Contains(c.Name, "-") {
+		fail(at+".name", strconv.QuoteToGraphic(c.Name)+" must be a lower-case name without -")
+	}
+	if seen[c.Name] {
+		fail(at+".name", c.Name+" is taken; names are unique within a definition, and event_time and knowledge_time are reserved")
+	}
+	seen[c.Name] = true
+	switch {
+	case !c.Type.known():
+		fail(at+".type", strconv.QuoteToGraphic(string(c.Type))+" is not supported; use "+typeNames())
+	case strings.HasPrefix(at, "entity.keys[") && !c.Type.scalar():
+		fail(at+".type", string(c.Type)+" cannot be a join key; use a scalar type")
+	}
+	if c.Sensitivity != "" && !slices.Contains(sensitivities(), c.Sensitivity) {
+		fail(at+".sensitivity", "must be none, pseudonymous, personal or secret")
+	}
+	checkConstraints(at, c, fail)
 }
 
 func (s *Service) check(at string) error {
@@ -222,9 +247,7 @@ func (s *Service) check(at string) error {
 		}
 		seen[ref.Feature] = true
 	}
-	for i, e := range s.Expressions {
-		checkColumns("expressions["+strconv.Itoa(i)+"]", []Column{{Name: e.Name, Type: e.Type}}, seen, fail)
-	}
+	checkExpressions(s.Expressions, seen, fail)
 	for i, o := range s.Outputs {
 		if !seen[o] || slices.Index(s.Outputs, o) != i {
 			fail("outputs["+strconv.Itoa(i)+"]", o+" must name an input, feature or expression of the service, once")
@@ -255,7 +278,9 @@ func (v View) essence() any {
 		E Entity
 		T string
 		F []Column
-	}{v.Entity, text, bare(v.Features)}
+		X []Expression
+		B *Fallback
+	}{v.Entity, text, bare(v.Features), v.Expressions, v.Fallback}
 }
 
 func (s Service) essence() any {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,15 +60,14 @@ func typed(c Column, v any) (any, error) {
 		}
 	}
 	if s, ok := out.(string); ok {
-		if len(s) > maxScalar {
-			return nil, fmt.Errorf("has %d bytes; at most %d", len(s), maxScalar)
-		}
-		if len(c.Values) > 0 && !slices.Contains(c.Values, s) {
-			return nil, fmt.Errorf("is %s; use one of %s", strconv.QuoteToGraphic(short(s)), strings.Join(c.Values, ", "))
+		if err := c.heldTo(s); err != nil {
+			return nil, err
 		}
 	}
-	if b, ok := out.([]byte); ok && len(b) > maxScalar {
-		return nil, fmt.Errorf("has %d bytes; at most %d", len(b), maxScalar)
+	if b, ok := out.([]byte); ok {
+		if err := c.fits(len(b)); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
