@@ -442,6 +442,9 @@ func (s *Service) Publish(ctx context.Context, actor waybill.Actor, doc []byte, 
 	if err != nil {
 		return Endpoint{}, false, err
 	}
+	if err := s.features.RefuseRetired(ctx, actor.Tenant, "service", reader.Version()); err != nil {
+		return Endpoint{}, false, err
+	}
 	def.Service = reader.Version().String()
 	p.service = reader.Version()
 	for _, in := range reader.Inputs() {

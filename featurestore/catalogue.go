@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,14 +30,16 @@ type ViewInfo struct {
 	Commits   int64
 	Rows      int64
 	Latest    time.Time // newest event time; zero without rows
-	Consumers []string  // service versions that read it, "name@v1"
+	Consumers []string  // service versions in use that read it, also as a fallback, "name@v1"
+	Retired   *Retirement
 }
 
 // ServiceInfo is a service version with the types of its outputs.
 type ServiceInfo struct {
 	Service
 	Published
-	Vector []Column // the outputs, in order
+	Vector  []Column // the outputs, in order
+	Retired *Retirement
 }
 
 const (
@@ -49,9 +52,10 @@ SELECT DISTINCT name FROM featurestore.definition WHERE tenant = $1 AND kind = $
 SELECT DISTINCT version FROM featurestore.definition WHERE tenant = $1 AND kind = 'view' AND name = $2 ORDER BY version`
 	selectVolume pg.SQL = `
 SELECT count(*), coalesce(sum(rows), 0)::bigint, max(max_event) FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3`
-	selectServiceTexts pg.SQL = `
-SELECT DISTINCT ON (name, version) name, version, yaml FROM featurestore.definition WHERE tenant = $1 AND kind = 'service'
-ORDER BY name, version, revision DESC LIMIT 10000`
+	selectTexts pg.SQL = `
+SELECT DISTINCT ON (d.kind, d.name, d.version) d.kind, d.name, d.version, d.yaml, r.name IS NOT NULL
+FROM featurestore.definition d LEFT JOIN featurestore.retirement r USING (tenant, kind, name, version)
+WHERE d.tenant = $1 ORDER BY d.kind, d.name, d.version, d.revision DESC LIMIT $2`
 )
 
 func (s *Store) definition(ctx context.Context, tenant waybill.Tenant, kind string, ref waybill.VersionRef, into any) (p Published, err error) {
@@ -95,14 +99,14 @@ func (s *Store) names(ctx context.Context, tenant waybill.Tenant, kind string, p
 
 // ViewInfo returns one view version; version 0 is the latest.
 func (s *Store) ViewInfo(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef) (ViewInfo, error) {
-	users, err := s.consumers(ctx, tenant)
+	users, _, err := s.consumers(ctx, s.pool, tenant)
 	if err != nil {
 		return ViewInfo{}, err
 	}
 	return s.viewInfo(ctx, tenant, ref, users)
 }
 
-func (s *Store) viewInfo(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, users map[waybill.VersionRef][]string) (v ViewInfo, err error) {
+func (s *Store) viewInfo(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, users map[waybill.VersionRef][]consumer) (v ViewInfo, err error) {
 	if v.Published, err = s.definition(ctx, tenant, "view", ref, &v.View); err != nil {
 		return v, err
 	}
@@ -120,42 +124,91 @@ func (s *Store) viewInfo(ctx context.Context, tenant waybill.Tenant, ref waybill
 	if latest != nil {
 		v.Latest = latest.UTC()
 	}
-	v.Consumers = users[waybill.VersionRef{Name: v.Name, Version: v.Version}]
-	return v, nil
+	own := waybill.VersionRef{Name: v.Name, Version: v.Version}
+	for _, c := range users[own] {
+		if c.kind == "service" && !c.retired {
+			v.Consumers = append(v.Consumers, c.ref.String())
+		}
+	}
+	v.Retired, err = s.retirement(ctx, s.pool, tenant, "view", own)
+	return v, err
 }
 
-// consumers lists the service versions that read each view version. It parses every service: once for a whole page.
-func (s *Store) consumers(ctx context.Context, tenant waybill.Tenant) (map[waybill.VersionRef][]string, error) {
-	rows, err := s.pool.Query(ctx, string(selectServiceTexts), tenant)
+// consumer is a service or view version that reads a view version.
+type consumer struct {
+	kind    string // service; view when it falls back on it
+	ref     waybill.VersionRef
+	retired bool
+}
+
+// maxTexts is how many versions of views and services consumers looks at.
+const maxTexts = 20_000
+
+// consumers lists what reads each view version: services, directly and through what stands in for their views, and the
+// views that fall back on it. It parses every definition: once for a whole page. whole is false beyond maxTexts.
+func (s *Store) consumers(ctx context.Context, q pg.Querier, tenant waybill.Tenant) (_ map[waybill.VersionRef][]consumer, whole bool, err error) {
+	rows, err := q.Query(ctx, string(selectTexts), tenant, maxTexts+1)
 	if err != nil {
-		return nil, fmt.Errorf("select services: %w", err)
+		return nil, false, fmt.Errorf("select definitions: %w", err)
 	}
-	out := map[waybill.VersionRef][]string{}
-	var ref waybill.VersionRef
-	var text string
-	_, err = pgx.ForEachRow(rows, []any{&ref.Name, &ref.Version, &text}, func() error {
-		var sv struct {
-			Features []string `yaml:"features"`
+	type text struct {
+		consumer
+		Features []string
+		Fallback *Fallback
+	}
+	var texts []text
+	parents := map[waybill.VersionRef]waybill.VersionRef{}
+	var t text
+	var yml string
+	_, err = pgx.ForEachRow(rows, []any{&t.kind, &t.ref.Name, &t.ref.Version, &yml, &t.retired}, func() error {
+		var doc struct {
+			Features yaml.Node `yaml:"features"`
+			Fallback *Fallback `yaml:"fallback"`
 		}
-		if err := yaml.Unmarshal([]byte(text), &sv); err != nil {
-			return waybill.Wrap(waybill.Corrupt, err, "the definition of "+ref.String()+" cannot be read")
+		if err := yaml.Unmarshal([]byte(yml), &doc); err != nil {
+			return waybill.Wrap(waybill.Corrupt, err, "the definition of "+t.ref.String()+" cannot be read")
 		}
-		name := ref.String()
-		for _, f := range sv.Features {
+		t.Features, t.Fallback = nil, doc.Fallback
+		if t.kind == "service" {
+			if err := doc.Features.Decode(&t.Features); err != nil {
+				return waybill.Wrap(waybill.Corrupt, err, "the definition of "+t.ref.String()+" cannot be read")
+			}
+		}
+		if t.Fallback != nil {
+			parent, err := waybill.ParseVersionRef("fallback.view", t.Fallback.View)
+			if err != nil {
+				return waybill.Wrap(waybill.Corrupt, err, "the definition of "+t.ref.String()+" cannot be read")
+			}
+			parents[t.ref] = parent
+		}
+		texts = append(texts, t)
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read definitions: %w", err)
+	}
+	whole = len(texts) <= maxTexts
+	out := map[waybill.VersionRef][]consumer{}
+	read := func(view waybill.VersionRef, by consumer) {
+		if users := out[view]; !slices.Contains(users, by) {
+			out[view] = append(users, by)
+		}
+	}
+	for _, t := range texts {
+		if parent, ok := parents[t.ref]; ok && t.kind == "view" {
+			read(parent, t.consumer)
+		}
+		for _, f := range t.Features {
 			r, err := waybill.ParseFeatureRef("features", f)
 			if err != nil {
 				continue // published before references were resolved: it names no version
 			}
-			if users := out[r.View]; len(users) == 0 || users[len(users)-1] != name {
-				out[r.View] = append(users, name)
+			for view, more := r.View, true; more; view, more = parents[view] {
+				read(view, t.consumer)
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read services: %w", err)
 	}
-	return out, nil
+	return out, whole, nil
 }
 
 // Views lists the latest version of every view by name, and returns the token of the next page ("" at the end).
@@ -164,7 +217,7 @@ func (s *Store) Views(ctx context.Context, tenant waybill.Tenant, p Page) ([]Vie
 	if err != nil {
 		return nil, "", err
 	}
-	users, err := s.consumers(ctx, tenant)
+	users, _, err := s.consumers(ctx, s.pool, tenant)
 	if err != nil {
 		return nil, "", err
 	}
@@ -190,7 +243,8 @@ func (s *Store) ServiceInfo(ctx context.Context, tenant waybill.Tenant, ref wayb
 		return v, err
 	}
 	v.Vector = p.outputs
-	return v, nil
+	v.Retired, err = s.retirement(ctx, s.pool, tenant, "service", waybill.VersionRef{Name: v.Name, Version: v.Version})
+	return v, err
 }
 
 // Services lists the latest version of every service by name, and returns the token of the next page ("" at the end).

@@ -38,7 +38,7 @@ type IngestRequest struct {
 // id that was accepted before with the same rows returns the first commit and writes nothing; with other rows it is a
 // Conflict. The rows lie in the bucket as Parquet.
 func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestRequest) (Commit, error) {
-	v, err := s.view(ctx, s.pool, actor.Tenant, req.View)
+	v, err := s.writable(ctx, actor.Tenant, req.View)
 	if err != nil {
 		return Commit{}, err
 	}

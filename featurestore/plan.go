@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -22,6 +23,10 @@ type Change struct {
 	Ref     waybill.VersionRef
 	Action  string // create, version, revision, none
 	Summary string
+	Details []string // what differs from the version before, one sentence each; what makes a new version comes first
+	// Readers are what goes on reading the version before after a new one was made: "service:a@v1", and what lives on
+	// that, "model:b@v2" and "endpoint:c@v3". They change when they are published anew, and not before.
+	Readers []string
 }
 
 const (
@@ -73,68 +78,223 @@ func (s *Store) Apply(ctx context.Context, actor waybill.Actor, d Definitions, r
 	return out, nil
 }
 
+// publish writes views, parents before those that fall back on them, and then services.
 func (s *Store) publish(ctx context.Context, tx pgx.Tx, actor waybill.Actor, d Definitions, reason string) ([]Change, error) {
 	if _, err := tx.Exec(ctx, string(lockTenant), string(actor.Tenant)); err != nil {
 		return nil, fmt.Errorf("lock definitions: %w", err)
 	}
-	now := s.clock()
-	var out []Change
-	for _, v := range d.Views {
-		old, err := s.view(ctx, tx, actor.Tenant, waybill.VersionRef{Name: v.Name})
-		if err != nil && waybill.CodeOf(err) != waybill.NotFound {
-			return nil, err
-		}
-		c, err := s.write(ctx, tx, actor, now, reason, "view", v.Name, v, old.Version, old.Revision, old.Digest, sameEssence(v.essence(), old.View.essence()), nil)
-		if err != nil {
-			return nil, err
-		}
-		if c.Action == "create" || c.Action == "version" {
-			if _, err := tx.Exec(ctx, string(insertLog), actor.Tenant, v.Name, c.Ref.Version); err != nil {
-				return nil, fmt.Errorf("insert log: %w", err)
-			}
-		}
-		out = append(out, c)
+	views, err := parentsFirst(d.Views)
+	if err != nil {
+		return nil, err
 	}
-	for _, sv := range d.Services {
-		var edges []lineage.Edge
-		for i, f := range sv.Features {
-			ref, err := waybill.ParseFeatureRef("features", f)
+	p := publication{Store: s, tx: tx, actor: actor, reason: reason, now: s.clock()}
+	for i := range views {
+		if err := p.view(ctx, views[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i := range d.Services {
+		if err := p.service(ctx, d.Services[i]); err != nil {
+			return nil, err
+		}
+	}
+	return p.changes, nil
+}
+
+// parentsFirst sorts views so that each comes after the one it falls back on, and otherwise leaves their order.
+func parentsFirst(views []View) ([]View, error) {
+	place := map[string]int{}
+	for i := range views {
+		if _, twice := place[views[i].Name]; twice {
+			return nil, waybill.InvalidField("view "+views[i].Name, "is there twice; one document defines a view")
+		}
+		place[views[i].Name] = i
+	}
+	out, done := make([]View, 0, len(views)), make([]bool, len(views))
+	var visit func(i int, path []string) error
+	visit = func(i int, path []string) error {
+		path = append(path, views[i].Name)
+		if slices.Index(path, views[i].Name) < len(path)-1 {
+			return waybill.InvalidField("view "+views[i].Name+".fallback.view", "leads back to the view: "+strings.Join(path, " → ")+"; a chain of fallbacks has an end")
+		}
+		if done[i] {
+			return nil
+		}
+		if f := views[i].Fallback; f != nil {
+			ref, err := waybill.ParseVersionRef("fallback.view", f.View)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			v, err := s.view(ctx, tx, actor.Tenant, ref.View)
-			if err != nil {
-				return nil, err
-			}
-			ref.View.Version = v.Version
-			if !slices.ContainsFunc(v.Features, func(c Column) bool { return c.Name == ref.Feature }) {
-				return nil, waybill.InvalidField(fmt.Sprintf("features[%d]", i), ref.View.String()+" has no feature "+ref.Feature)
-			}
-			for _, k := range v.Entity.Keys {
-				if !slices.ContainsFunc(sv.Inputs, func(c Column) bool { return c.Name == k.Name && c.Type == k.Type }) {
-					return nil, waybill.InvalidField("inputs", fmt.Sprintf("lack the join key %s (%s) of %s", k.Name, k.Type, ref.View))
+			if parent, ok := place[ref.Name]; ok {
+				if err := visit(parent, path); err != nil {
+					return err
 				}
 			}
-			sv.Features[i] = ref.String()
-			edges = append(edges, lineage.Edge{From: lineage.Node("view:" + ref.View.String()), Kind: lineage.Defines})
 		}
-		if _, err := compileService(sv, func(ref waybill.VersionRef) (*View, error) {
-			v, err := s.view(ctx, tx, actor.Tenant, ref)
-			return &v.View, err
-		}); err != nil {
+		done[i] = true
+		out = append(out, views[i])
+		return nil
+	}
+	for i := range views {
+		if err := visit(i, nil); err != nil {
 			return nil, err
 		}
-		old, err := s.service(ctx, tx, actor.Tenant, waybill.VersionRef{Name: sv.Name})
-		if err != nil && waybill.CodeOf(err) != waybill.NotFound {
-			return nil, err
+	}
+	return out, nil
+}
+
+// publication is one transaction of publish.
+type publication struct {
+	*Store
+	tx      pgx.Tx
+	actor   waybill.Actor
+	reason  string
+	now     time.Time
+	changes []Change
+}
+
+// edit is one definition on its way in.
+type edit struct {
+	kind, name string
+	doc        any
+	old        waybill.VersionRef // the latest version; 0 when there is none
+	revision   int                // of old
+	digest     string             // of old
+	same       bool               // what its users could notice is the same
+	differs    wording
+	reads      []waybill.VersionRef // view versions that it is made of; none of them may be retired
+	edges      []lineage.Edge       // to it
+}
+
+func (p *publication) view(ctx context.Context, v View) error {
+	old, err := p.Store.view(ctx, p.tx, p.actor.Tenant, waybill.VersionRef{Name: v.Name})
+	if err != nil && waybill.CodeOf(err) != waybill.NotFound {
+		return err
+	}
+	e := edit{kind: "view", name: v.Name, old: waybill.VersionRef{Name: v.Name, Version: old.Version}, revision: old.Revision, digest: old.Digest}
+	if v.Fallback != nil {
+		parents, err := p.resolve(ctx, &v)
+		if err != nil {
+			return within(err, "view "+v.Name+".")
 		}
-		c, err := s.write(ctx, tx, actor, now, reason, "service", sv.Name, sv, old.Version, old.Revision, old.Digest, sameEssence(sv.essence(), old.Service.essence()), edges)
+		e.reads = parents[:1]
+		e.edges = append(e.edges, lineage.Edge{From: lineage.Node("view:" + parents[0].String()), Kind: lineage.Reads})
+	}
+	e.doc, e.same, e.differs = v, sameEssence(v.essence(), old.View.essence()), v.wordingOf(&old.View)
+	c, err := p.write(ctx, e)
+	if err != nil {
+		return err
+	}
+	if c.Action == "create" || c.Action == "version" {
+		if _, err := p.tx.Exec(ctx, string(insertLog), p.actor.Tenant, v.Name, c.Ref.Version); err != nil {
+			return fmt.Errorf("insert log: %w", err)
+		}
+	}
+	return nil
+}
+
+// within puts a path before the fields of an Invalid error.
+func within(err error, path string) error {
+	var e *waybill.Error
+	if !errors.As(err, &e) || len(e.Violations) == 0 {
+		return err
+	}
+	out := *e
+	out.Violations = slices.Clone(e.Violations)
+	for i := range out.Violations {
+		out.Violations[i].Field = path + out.Violations[i].Field
+	}
+	return &out
+}
+
+// resolve fixes the version of the view that v falls back on, and returns the chain of its parents, the nearest first.
+func (p *publication) resolve(ctx context.Context, v *View) ([]waybill.VersionRef, error) {
+	var chain []waybill.VersionRef
+	names := []string{v.Name}
+	for child := v; child.Fallback != nil; {
+		ref, err := waybill.ParseVersionRef("fallback.view", child.Fallback.View)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, c)
+		parent, err := p.Store.view(ctx, p.tx, p.actor.Tenant, ref)
+		if err != nil {
+			return nil, err
+		}
+		ref.Version = parent.Version
+		if slices.Contains(names, ref.Name) {
+			return nil, waybill.InvalidField("fallback.view", "leads back to "+ref.Name+": "+strings.Join(append(names, ref.Name), " → ")+"; a chain of fallbacks has an end")
+		}
+		if names = append(names, ref.Name); len(names) > maxChain {
+			return nil, waybill.InvalidField("fallback.view", fmt.Sprintf("makes a chain of more than %d views: %s", maxChain, strings.Join(names, " → ")))
+		}
+		if child == v {
+			f := *v.Fallback // the caller's document stays as it is
+			f.View, v.Fallback = ref.String(), &f
+			if _, err := v.fallbackKeys(&parent.View, ref); err != nil {
+				return nil, err
+			}
+		}
+		chain, child = append(chain, ref), &parent.View
 	}
-	return out, nil
+	return chain, nil
+}
+
+func (p *publication) service(ctx context.Context, sv Service) error {
+	e := edit{kind: "service", name: sv.Name}
+	sv.Features = slices.Clone(sv.Features)
+	for i, f := range sv.Features {
+		ref, err := waybill.ParseFeatureRef("features", f)
+		if err != nil {
+			return err
+		}
+		v, err := p.Store.view(ctx, p.tx, p.actor.Tenant, ref.View)
+		if err != nil {
+			return err
+		}
+		ref.View.Version = v.Version
+		if _, ok := v.value(ref.Feature); !ok {
+			return waybill.InvalidField(fmt.Sprintf("features[%d]", i), ref.View.String()+" has no feature "+ref.Feature)
+		}
+		for _, k := range v.Entity.Keys {
+			if !slices.ContainsFunc(sv.Inputs, func(c Column) bool { return c.Name == k.Name && c.Type == k.Type }) {
+				return waybill.InvalidField("inputs", fmt.Sprintf("lack the join key %s (%s) of %s", k.Name, k.Type, ref.View))
+			}
+		}
+		sv.Features[i] = ref.String()
+		if slices.Contains(e.reads, ref.View) {
+			continue
+		}
+		e.reads = append(e.reads, ref.View)
+		for view := &v.View; view.Fallback != nil; { // the service reads what stands in, too
+			parent, err := waybill.ParseVersionRef("fallback.view", view.Fallback.View)
+			if err != nil {
+				return err
+			}
+			e.reads = append(e.reads, parent)
+			next, err := p.Store.view(ctx, p.tx, p.actor.Tenant, parent)
+			if err != nil {
+				return err
+			}
+			view = &next.View
+		}
+	}
+	for _, ref := range e.reads {
+		e.edges = append(e.edges, lineage.Edge{From: lineage.Node("view:" + ref.String()), Kind: lineage.Defines})
+	}
+	if _, err := compileService(sv, func(ref waybill.VersionRef) (*View, error) {
+		v, err := p.Store.view(ctx, p.tx, p.actor.Tenant, ref)
+		return &v.View, err
+	}); err != nil {
+		return err
+	}
+	old, err := p.Store.service(ctx, p.tx, p.actor.Tenant, waybill.VersionRef{Name: sv.Name})
+	if err != nil && waybill.CodeOf(err) != waybill.NotFound {
+		return err
+	}
+	e.old, e.revision, e.digest = waybill.VersionRef{Name: sv.Name, Version: old.Version}, old.Revision, old.Digest
+	e.doc, e.same, e.differs = sv, sameEssence(sv.essence(), old.Service.essence()), sv.wordingOf(&old.Service)
+	_, err = p.write(ctx, e)
+	return err
 }
 
 func sameEssence(a, b any) bool {
@@ -144,43 +304,65 @@ func sameEssence(a, b any) bool {
 }
 
 // write stores one definition as the next version or revision, or finds that nothing changed.
-func (s *Store) write(ctx context.Context, tx pgx.Tx, actor waybill.Actor, now time.Time, reason, kind, name string, doc any,
-	version, revision int, oldDigest string, sameVersion bool, edges []lineage.Edge) (Change, error) {
-	sum, text, err := digest(doc)
+func (p *publication) write(ctx context.Context, e edit) (Change, error) {
+	sum, text, err := digest(e.doc)
 	if err != nil {
 		return Change{}, err
 	}
-	c := Change{Kind: kind, Ref: waybill.VersionRef{Name: name, Version: version}}
+	gone, err := p.retirement(ctx, p.tx, p.actor.Tenant, e.kind, e.old)
+	if err != nil {
+		return Change{}, err
+	}
+	c := Change{Kind: e.kind, Ref: e.old}
+	revision := e.revision
 	switch {
-	case version == 0:
+	case e.old.Version == 0:
 		c.Action, c.Ref.Version, revision = "create", 1, 1
-		c.Summary = kind + " " + name + " is new"
-	case sum == oldDigest:
-		c.Action, c.Summary = "none", kind+" "+c.Ref.String()+" is unchanged"
+		c.Summary = e.kind + " " + e.name + " is new"
+	case sum == e.digest:
+		c.Action, c.Summary = "none", e.kind+" "+c.Ref.String()+" is unchanged"
+		if gone != nil {
+			c.Summary += ", and was retired: " + gone.Reason
+		}
+		p.changes = append(p.changes, c)
 		return c, nil
-	case sameVersion:
-		c.Action, c.Summary = "revision", fmt.Sprintf("%s %s: owner, description or tags change; the version stays", kind, c.Ref)
+	case e.same && gone != nil:
+		return c, waybill.Errorf(waybill.Conflict, "%s %s was retired (%s); take its document out, or change what it serves to make a new version", e.kind, c.Ref, gone.Reason)
+	case e.same:
+		c.Action, c.Summary, c.Details = "revision", fmt.Sprintf("%s %s: what is said about it changes; the version stays", e.kind, c.Ref), e.differs.said
 		revision++
 	default:
-		c.Action, c.Ref.Version, revision = "version", version+1, 1
-		c.Summary = fmt.Sprintf("%s %s: what it serves changes; this makes version %d", kind, name, c.Ref.Version)
+		c.Action, c.Ref.Version, revision = "version", e.old.Version+1, 1
+		c.Summary = fmt.Sprintf("%s %s: what it serves changes; this makes version %d", e.kind, e.name, c.Ref.Version)
+		c.Details = append(slices.Clone(e.differs.essential), e.differs.said...)
+		if c.Readers, err = p.readersOf(ctx, p.tx, p.actor.Tenant, e.kind, e.old); err != nil {
+			return c, err
+		}
 	}
-	if _, err := tx.Exec(ctx, string(insertDefinition), actor.Tenant, kind, name, c.Ref.Version, revision, sum, string(text), actor.ID, reason, now); err != nil {
+	for _, ref := range e.reads {
+		if gone, err := p.retirement(ctx, p.tx, p.actor.Tenant, "view", ref); err != nil {
+			return c, err
+		} else if gone != nil {
+			return c, waybill.Errorf(waybill.Conflict, "%s %s reads view %s, which was retired: %s; name a version that is in use", e.kind, e.name, ref, gone.Reason)
+		}
+	}
+	if _, err := p.tx.Exec(ctx, string(insertDefinition), p.actor.Tenant, e.kind, e.name, c.Ref.Version, revision, sum, string(text), p.actor.ID, p.reason, p.now); err != nil {
 		return c, fmt.Errorf("insert definition: %w", err)
 	}
-	node := lineage.Node(kind + ":" + c.Ref.String())
-	all := []lineage.Edge{{From: lineage.ActorNode(actor), To: node, Kind: lineage.Wrote}}
-	for _, e := range edges {
-		e.To = node
-		all = append(all, e)
+	node := lineage.Node(e.kind + ":" + c.Ref.String())
+	all := []lineage.Edge{{From: lineage.ActorNode(p.actor), To: node, Kind: lineage.Wrote}}
+	for _, edge := range e.edges {
+		edge.To = node
+		all = append(all, edge)
 	}
-	if err := lineage.Record(ctx, tx, actor.Tenant, now, all...); err != nil {
+	if err := lineage.Record(ctx, p.tx, p.actor.Tenant, p.now, all...); err != nil {
 		return c, err
 	}
-	if err := audit.Enqueue(ctx, tx, audit.Event{Type: kind + ".version", Tenant: actor.Tenant, Actor: actor.ID, At: now, Subject: string(node), Digest: sum,
-		Detail: map[string]any{"revision": revision, "reason": reason}}); err != nil {
+	if err := audit.Enqueue(ctx, p.tx, audit.Event{Type: e.kind + ".version", Tenant: p.actor.Tenant, Actor: p.actor.ID, At: p.now, Subject: string(node), Digest: sum,
+		Detail: map[string]any{"revision": revision, "reason": p.reason}}); err != nil {
 		return c, err
 	}
-	_, err = tx.Exec(ctx, string(notifyFeatures))
+	p.changes = append(p.changes, c)
+	_, err = p.tx.Exec(ctx, string(notifyFeatures))
 	return c, err
 }

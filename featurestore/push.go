@@ -49,7 +49,7 @@ type Commit struct {
 }
 
 const (
-	lockLog      pg.SQL = `SELECT seq + 1, known_at FROM featurestore.log WHERE tenant = $1 AND view = $2 AND version = $3 FOR UPDATE`
+	lockLog      pg.SQL = `SELECT seq + 1, known_at, retired FROM featurestore.log WHERE tenant = $1 AND view = $2 AND version = $3 FOR UPDATE`
 	insertCommit pg.SQL = `
 WITH log AS (UPDATE featurestore.log SET seq = $4, known_at = $13 WHERE tenant = $1 AND view = $2 AND version = $3)
 INSERT INTO featurestore.commit (tenant, view, version, seq, batch_id, digest, rows, min_event, max_event, inline, object, actor, created_at, content)
@@ -68,7 +68,7 @@ const commitsAtOnce = 32
 // named as rows[3].queue. A batch id that was accepted before with the same rows returns the first commit and writes
 // nothing; with other rows it is a Conflict. The rows' knowledge time is the commit's: when the log took it in.
 func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) (Commit, error) {
-	v, err := s.view(ctx, s.pool, actor.Tenant, req.View)
+	v, err := s.writable(ctx, actor.Tenant, req.View)
 	if err != nil {
 		return Commit{}, err
 	}
@@ -101,8 +101,12 @@ func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 	content := contentDigest(rows)
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		var known time.Time
-		if err := tx.QueryRow(ctx, string(lockLog), actor.Tenant, ref.Name, ref.Version).Scan(&c.Seq, &known); err != nil {
+		var gone bool
+		if err := tx.QueryRow(ctx, string(lockLog), actor.Tenant, ref.Name, ref.Version).Scan(&c.Seq, &known, &gone); err != nil {
 			return fmt.Errorf("lock view log: %w", err)
+		}
+		if gone { // since it was asked about
+			return retired("view", ref, "a moment ago")
 		}
 		// The clock is read under the lock, and a slow one does not count: within a log a later commit never knew less.
 		if c.At = s.clock(); c.At.Before(known) {

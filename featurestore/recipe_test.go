@@ -155,7 +155,7 @@ func TestPush_WholeNumbersAreExact(t *testing.T) {
 type counter struct{ services atomic.Int64 }
 
 func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if strings.Contains(data.SQL, "kind = 'service'") {
+	if strings.Contains(data.SQL, "LEFT JOIN featurestore.retirement") {
 		c.services.Add(1)
 	}
 	return ctx

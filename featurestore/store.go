@@ -24,6 +24,9 @@ type Config struct {
 	Poll   time.Duration // how often the log is read again without a NOTIFY; defaults to 1 s
 
 	SnapshotRows int64 // of a view that must come before another snapshot of it is made; defaults to 100,000
+	// Live says whether a model version may serve, now or later, so that its feature service cannot be retired. Defaults to
+	// saying so of every one.
+	Live func(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) (bool, error)
 }
 
 // Store publishes definitions, takes commits in and serves online rows from memory.
@@ -33,6 +36,7 @@ type Store struct {
 	clock  waybill.Clock
 	logger *slog.Logger
 	poll   time.Duration
+	live   func(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) (bool, error) // nil: every one is
 
 	snapshotRows int64
 
@@ -71,7 +75,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (
 }
 
 func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, snapshotRows: c.SnapshotRows, decoding: make(chan struct{}, decoders)}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}

@@ -148,6 +148,9 @@ func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req 
 	if err != nil {
 		return TrainingSet{}, err
 	}
+	if err := s.RefuseRetired(ctx, actor.Tenant, "service", waybill.VersionRef{Name: sv.Name, Version: sv.Version}); err != nil {
+		return TrainingSet{}, err
+	}
 	spine, err := readFile(req.Spine)
 	if err != nil {
 		return TrainingSet{}, err

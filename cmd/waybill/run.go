@@ -71,6 +71,13 @@ func (r reference) TrainingSetOf(ctx context.Context, tenant waybill.Tenant, mod
 	return v.TrainingSet, err
 }
 
+// mayServe says whether a model version may serve, now or later. It is asked by the feature store, which is opened before
+// the registry but serves nothing before it.
+func (h *hub) mayServe(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) (bool, error) {
+	v, err := h.models.Get(ctx, tenant, model)
+	return v.State != registry.Rejected && v.State != registry.Revoked && v.State != registry.Retired, err
+}
+
 // checkModel lets in what the hub could score.
 func checkModel(f registry.Format, data []byte) error {
 	if f == registry.Rules {
@@ -102,7 +109,7 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	if h.access, err = access.Open(ctx, h.pool, access.Config{Env: c.Env, Logger: c.Logger}); err != nil {
 		return nil, err
 	}
-	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger}); err != nil {
+	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger, Live: h.mayServe}); err != nil {
 		return nil, err
 	}
 	if h.models, err = registry.Open(ctx, h.pool, objects, registry.Config{Logger: c.Logger, Check: checkModel, MaxEntrypointBytes: score.MaxModelBytes}); err != nil {
