@@ -129,8 +129,48 @@ func changes(list []*featurestorev1.Change) [][]any {
 	var rows [][]any
 	for _, c := range list {
 		rows = append(rows, []any{c.GetAction(), c.GetKind() + " " + c.GetRef(), c.GetSummary()})
+		for _, d := range c.GetDetails() {
+			rows = append(rows, []any{"", "", "- " + d})
+		}
+		if r := c.GetReaders(); len(r) > 0 {
+			rows = append(rows, []any{"", "", "- still read the version before: " + someOf(r)})
+		}
 	}
 	return rows
+}
+
+// someOf lists a few of many.
+func someOf(names []string) string {
+	const most = 8
+	if n := len(names) - most; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n)
+	}
+	return strings.Join(names, ", ")
+}
+
+func newRetire(cl *clientFlags) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "retire NODE --reason WHY", Short: "Take a view or service version out of use", Args: exact("NODE"),
+		Long:    "Takes one version out of use, for ever: a retired view takes no rows in, and\nnothing new is made of it. It is refused, with their list, while services, views,\nmodels or endpoints read it. What exists goes on: training sets are rebuilt and\ndecisions replayed. NODE is view:name@v1 or service:name@v1; without a kind it is\na view.",
+		Example: "  waybill retire warehouse_load@v1 --reason 'v2 has the queue per zone'\n  waybill retire service:route-risk@v1 --reason 'no model is made for it any more'",
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			if err := why(reason); err != nil {
+				return err
+			}
+			node := args[0]
+			if !strings.Contains(node, ":") {
+				node = "view:" + node
+			}
+			res, err := c.features.RetireDefinition(ctx, &featurestorev1.RetireDefinitionRequest{Node: node, Reason: reason})
+			if err != nil {
+				return err
+			}
+			return p.say(res, "%s is retired", res.GetRetired().GetNode())
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log")
+	return cmd
 }
 
 func newApply(cl *clientFlags) *cobra.Command {

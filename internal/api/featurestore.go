@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strings"
 
 	"google.golang.org/grpc"
 
@@ -19,7 +20,7 @@ type features struct {
 func changesOut(list []featurestore.Change) []*featurestorev1.Change {
 	var out []*featurestorev1.Change
 	for _, c := range list {
-		out = append(out, &featurestorev1.Change{Kind: c.Kind, Ref: c.Ref.String(), Action: c.Action, Summary: c.Summary})
+		out = append(out, &featurestorev1.Change{Kind: c.Kind, Ref: c.Ref.String(), Action: c.Action, Summary: c.Summary, Details: c.Details, Readers: c.Readers})
 	}
 	return out
 }
@@ -53,7 +54,12 @@ func (s *features) ApplyDefinitions(ctx context.Context, req *featurestorev1.App
 func fieldsOut(cols []featurestore.Column) []*featurestorev1.Field {
 	var out []*featurestorev1.Field
 	for _, c := range cols {
-		out = append(out, &featurestorev1.Field{Name: c.Name, Type: string(c.Type), Sensitivity: c.Sensitivity, Description: c.Description})
+		f := &featurestorev1.Field{Name: c.Name, Type: string(c.Type), Sensitivity: c.Sensitivity, Description: c.Description, Required: c.Required, Min: c.Min, Max: c.Max,
+			Values: c.Values, MaxLength: int32(c.MaxLength)}
+		if c.Pattern != nil {
+			f.Pattern = c.Pattern.String()
+		}
+		out = append(out, f)
 	}
 	return out
 }
@@ -63,9 +69,29 @@ func viewOut(v featurestore.ViewInfo) *featurestorev1.View {
 	if ttl == "" {
 		ttl = "0s"
 	}
-	return &featurestorev1.View{Name: v.Name, Version: int32(v.Version), Revision: int32(v.Revision), Entity: v.Entity.Name, Keys: fieldsOut(v.Entity.Keys),
+	out := &featurestorev1.View{Name: v.Name, Version: int32(v.Version), Revision: int32(v.Revision), Entity: v.Entity.Name, Keys: fieldsOut(v.Entity.Keys),
 		Features: fieldsOut(v.Features), Ttl: ttl, Owner: v.Owner, Description: v.Description, Tags: v.Tags, Digest: v.Digest, Author: v.Author, Reason: v.Reason,
-		PublishedAt: stamp(v.At), Commits: v.Commits, Rows: v.Rows, LatestEventTime: stamp(v.Latest), Consumers: v.Consumers, External: v.External}
+		PublishedAt: stamp(v.At), Commits: v.Commits, Rows: v.Rows, LatestEventTime: stamp(v.Latest), Consumers: v.Consumers, External: v.External,
+		Expressions: expressionsOut(v.Expressions), Retired: retirementOut(v.Retired)}
+	if v.Fallback != nil {
+		out.Fallback, out.FallbackKeys = v.Fallback.View, v.Fallback.Keys
+	}
+	return out
+}
+
+func expressionsOut(list []featurestore.Expression) []*featurestorev1.Expression {
+	var out []*featurestorev1.Expression
+	for _, e := range list {
+		out = append(out, &featurestorev1.Expression{Name: e.Name, Type: string(e.Type), Expr: e.Expr})
+	}
+	return out
+}
+
+func retirementOut(r *featurestore.Retirement) *featurestorev1.Retirement {
+	if r == nil {
+		return nil
+	}
+	return &featurestorev1.Retirement{Node: r.Kind + ":" + r.Ref.String(), Reason: r.Reason, Actor: r.Actor, RetiredAt: stamp(r.At)}
 }
 
 // ListViews lists views by name.
@@ -99,12 +125,8 @@ func (s *features) GetView(ctx context.Context, req *featurestorev1.GetViewReque
 }
 
 func serviceOut(v featurestore.ServiceInfo) *featurestorev1.Service {
-	out := &featurestorev1.Service{Name: v.Name, Version: int32(v.Version), Inputs: fieldsOut(v.Inputs), Features: v.Features, Outputs: fieldsOut(v.Vector), Owner: v.Owner,
-		Description: v.Description, Digest: v.Digest, Author: v.Author, PublishedAt: stamp(v.At)}
-	for _, e := range v.Expressions {
-		out.Expressions = append(out.Expressions, &featurestorev1.Expression{Name: e.Name, Type: string(e.Type), Expr: e.Expr})
-	}
-	return out
+	return &featurestorev1.Service{Name: v.Name, Version: int32(v.Version), Inputs: fieldsOut(v.Inputs), Features: v.Features, Outputs: fieldsOut(v.Vector), Owner: v.Owner,
+		Description: v.Description, Digest: v.Digest, Author: v.Author, PublishedAt: stamp(v.At), Expressions: expressionsOut(v.Expressions), Retired: retirementOut(v.Retired)}
 }
 
 // ListServices lists services by name.
@@ -250,4 +272,18 @@ func (s *features) DownloadTrainingSet(req *featurestorev1.DownloadTrainingSetRe
 		return err
 	}
 	return sendAll(r, func(b []byte) error { return stream.Send(&featurestorev1.DownloadTrainingSetResponse{Chunk: b}) })
+}
+
+// RetireDefinition takes a version out of use.
+func (s *features) RetireDefinition(ctx context.Context, req *featurestorev1.RetireDefinitionRequest) (*featurestorev1.RetireDefinitionResponse, error) {
+	kind, name, _ := strings.Cut(req.GetNode(), ":")
+	ref, err := waybill.ParseVersionRef("node", name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.store.Retire(ctx, callerOf(ctx).actor, kind, ref, req.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &featurestorev1.RetireDefinitionResponse{Retired: retirementOut(&r)}, nil
 }

@@ -277,6 +277,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/features:retire": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
+         *     it. Refused with the list of who reads it while somebody does.
+         */
+        post: operations["FeatureStoreService_RetireDefinition"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/incidents": {
         parameters: {
             query?: never;
@@ -956,6 +976,10 @@ export interface components {
             action?: string;
             /** in words */
             summary?: string;
+            /** what differs from the version before, in words; what makes a new version comes first */
+            details?: string[];
+            /** what goes on reading the version before: "service:a@v1", "model:b@v2", "endpoint:c@v3" */
+            readers?: string[];
         };
         /** @description ColumnStats describes one column of a training set. */
         ColumnStats: {
@@ -1194,6 +1218,21 @@ export interface components {
             type?: string;
             sensitivity?: string;
             description?: string;
+            /** null is refused */
+            required?: boolean;
+            /** Format: double */
+            min?: number;
+            /** Format: double */
+            max?: number;
+            /** the only texts allowed */
+            values?: string[];
+            /** RE2, matched from the first to the last character */
+            pattern?: string;
+            /**
+             * in bytes; 0 is the hub's own bound
+             * Format: int32
+             */
+            max_length?: number;
         };
         /** @description File is one artifact of a version. */
         File: {
@@ -1638,6 +1677,24 @@ export interface components {
         ResolveIncidentResponse: {
             incident?: components["schemas"]["Incident"];
         };
+        /** @description RetireDefinitionRequest names one version and says why. */
+        RetireDefinitionRequest: {
+            /** "view:name@v1" or "service:name@v1" */
+            node?: string;
+            reason?: string;
+        };
+        /** @description RetireDefinitionResponse is what was recorded. */
+        RetireDefinitionResponse: {
+            retired?: components["schemas"]["Retirement"];
+        };
+        /** @description Retirement says who took a version out of use, when and why. */
+        Retirement: {
+            node?: string;
+            reason?: string;
+            actor?: string;
+            /** Format: date-time */
+            retired_at?: string;
+        };
         /** @description RevokeModelVersionRequest names the version and the reason. */
         RevokeModelVersionBody: {
             reason?: string;
@@ -1693,6 +1750,7 @@ export interface components {
             author?: string;
             /** Format: date-time */
             published_at?: string;
+            retired?: components["schemas"]["Retirement"];
         };
         /** @description SetAliasRequest names model, alias and version number. */
         SetAliasBody: {
@@ -1805,10 +1863,19 @@ export interface components {
             latest_event_time?: string;
             /** service versions that read it */
             consumers?: string[];
-            /** source, license … of an external signal */
+            /** source, license, fetch_time … of an external signal */
             external?: {
                 [key: string]: string;
             };
+            /** over the view's own keys and features */
+            expressions?: components["schemas"]["Expression"][];
+            /** "name@v1", the view that stands in where there is no row; "" for none */
+            fallback?: string;
+            /** join key of the fallback → the expression that gives it */
+            fallback_keys?: {
+                [key: string]: string;
+            };
+            retired?: components["schemas"]["Retirement"];
         };
         /** @description WhoAmIResponse is the caller. */
         WhoAmIResponse: {
@@ -2246,6 +2313,31 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PlanDefinitionsResponse"];
+                };
+            };
+        };
+    };
+    FeatureStoreService_RetireDefinition: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** @description RetireDefinitionRequest names one version and says why. */
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RetireDefinitionRequest"];
+            };
+        };
+        responses: {
+            /** @description A successful response. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetireDefinitionResponse"];
                 };
             };
         };

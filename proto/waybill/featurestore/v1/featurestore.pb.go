@@ -32,6 +32,8 @@ type Change struct {
 	Ref           string                 `protobuf:"bytes,2,opt,name=ref,proto3" json:"ref,omitempty"`         // what exists after the change, e.g. "warehouse_load@v2"
 	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`   // "create", "version", "revision" or "none"
 	Summary       string                 `protobuf:"bytes,4,opt,name=summary,proto3" json:"summary,omitempty"` // in words
+	Details       []string               `protobuf:"bytes,5,rep,name=details,proto3" json:"details,omitempty"` // what differs from the version before, in words; what makes a new version comes first
+	Readers       []string               `protobuf:"bytes,6,rep,name=readers,proto3" json:"readers,omitempty"` // what goes on reading the version before: "service:a@v1", "model:b@v2", "endpoint:c@v3"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -92,6 +94,20 @@ func (x *Change) GetSummary() string {
 		return x.Summary
 	}
 	return ""
+}
+
+func (x *Change) GetDetails() []string {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *Change) GetReaders() []string {
+	if x != nil {
+		return x.Readers
+	}
+	return nil
 }
 
 // PlanDefinitionsRequest carries YAML documents (kind: View, Service).
@@ -289,6 +305,12 @@ type Field struct {
 	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	Sensitivity   string                 `protobuf:"bytes,3,opt,name=sensitivity,proto3" json:"sensitivity,omitempty"`
 	Description   string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	Required      bool                   `protobuf:"varint,5,opt,name=required,proto3" json:"required,omitempty"` // null is refused
+	Min           *float64               `protobuf:"fixed64,6,opt,name=min,proto3,oneof" json:"min,omitempty"`
+	Max           *float64               `protobuf:"fixed64,7,opt,name=max,proto3,oneof" json:"max,omitempty"`
+	Values        []string               `protobuf:"bytes,8,rep,name=values,proto3" json:"values,omitempty"`                          // the only texts allowed
+	Pattern       string                 `protobuf:"bytes,9,opt,name=pattern,proto3" json:"pattern,omitempty"`                        // RE2, matched from the first to the last character
+	MaxLength     int32                  `protobuf:"varint,10,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"` // in bytes; 0 is the hub's own bound
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -351,6 +373,48 @@ func (x *Field) GetDescription() string {
 	return ""
 }
 
+func (x *Field) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *Field) GetMin() float64 {
+	if x != nil && x.Min != nil {
+		return *x.Min
+	}
+	return 0
+}
+
+func (x *Field) GetMax() float64 {
+	if x != nil && x.Max != nil {
+		return *x.Max
+	}
+	return 0
+}
+
+func (x *Field) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *Field) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *Field) GetMaxLength() int32 {
+	if x != nil {
+		return x.MaxLength
+	}
+	return 0
+}
+
 // View is one view version.
 type View struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -371,8 +435,12 @@ type View struct {
 	Commits         int64                  `protobuf:"varint,15,opt,name=commits,proto3" json:"commits,omitempty"`
 	Rows            int64                  `protobuf:"varint,16,opt,name=rows,proto3" json:"rows,omitempty"`
 	LatestEventTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=latest_event_time,json=latestEventTime,proto3" json:"latest_event_time,omitempty"`
-	Consumers       []string               `protobuf:"bytes,18,rep,name=consumers,proto3" json:"consumers,omitempty"`                                                                         // service versions that read it
-	External        map[string]string      `protobuf:"bytes,19,rep,name=external,proto3" json:"external,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // source, license … of an external signal
+	Consumers       []string               `protobuf:"bytes,18,rep,name=consumers,proto3" json:"consumers,omitempty"`                                                                                                     // service versions that read it
+	External        map[string]string      `protobuf:"bytes,19,rep,name=external,proto3" json:"external,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`                             // source, license, fetch_time … of an external signal
+	Expressions     []*Expression          `protobuf:"bytes,20,rep,name=expressions,proto3" json:"expressions,omitempty"`                                                                                                 // over the view's own keys and features
+	Fallback        string                 `protobuf:"bytes,21,opt,name=fallback,proto3" json:"fallback,omitempty"`                                                                                                       // "name@v1", the view that stands in where there is no row; "" for none
+	FallbackKeys    map[string]string      `protobuf:"bytes,22,rep,name=fallback_keys,json=fallbackKeys,proto3" json:"fallback_keys,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // join key of the fallback → the expression that gives it
+	Retired         *Retirement            `protobuf:"bytes,23,opt,name=retired,proto3" json:"retired,omitempty"`                                                                                                         // unset while the version is in use
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -536,6 +604,34 @@ func (x *View) GetConsumers() []string {
 func (x *View) GetExternal() map[string]string {
 	if x != nil {
 		return x.External
+	}
+	return nil
+}
+
+func (x *View) GetExpressions() []*Expression {
+	if x != nil {
+		return x.Expressions
+	}
+	return nil
+}
+
+func (x *View) GetFallback() string {
+	if x != nil {
+		return x.Fallback
+	}
+	return ""
+}
+
+func (x *View) GetFallbackKeys() map[string]string {
+	if x != nil {
+		return x.FallbackKeys
+	}
+	return nil
+}
+
+func (x *View) GetRetired() *Retirement {
+	if x != nil {
+		return x.Retired
 	}
 	return nil
 }
@@ -819,6 +915,7 @@ type Service struct {
 	Digest        string                 `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"`
 	Author        string                 `protobuf:"bytes,10,opt,name=author,proto3" json:"author,omitempty"`
 	PublishedAt   *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=published_at,json=publishedAt,proto3" json:"published_at,omitempty"`
+	Retired       *Retirement            `protobuf:"bytes,12,opt,name=retired,proto3" json:"retired,omitempty"` // unset while the version is in use
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -926,6 +1023,13 @@ func (x *Service) GetAuthor() string {
 func (x *Service) GetPublishedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.PublishedAt
+	}
+	return nil
+}
+
+func (x *Service) GetRetired() *Retirement {
+	if x != nil {
+		return x.Retired
 	}
 	return nil
 }
@@ -2463,16 +2567,185 @@ func (x *DownloadTrainingSetResponse) GetChunk() []byte {
 	return nil
 }
 
+// RetireDefinitionRequest names one version and says why.
+type RetireDefinitionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // "view:name@v1" or "service:name@v1"
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireDefinitionRequest) Reset() {
+	*x = RetireDefinitionRequest{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireDefinitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireDefinitionRequest) ProtoMessage() {}
+
+func (x *RetireDefinitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireDefinitionRequest.ProtoReflect.Descriptor instead.
+func (*RetireDefinitionRequest) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *RetireDefinitionRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RetireDefinitionRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Retirement says who took a version out of use, when and why.
+type Retirement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Actor         string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	RetiredAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=retired_at,json=retiredAt,proto3" json:"retired_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retirement) Reset() {
+	*x = Retirement{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retirement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retirement) ProtoMessage() {}
+
+func (x *Retirement) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retirement.ProtoReflect.Descriptor instead.
+func (*Retirement) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Retirement) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Retirement) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Retirement) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *Retirement) GetRetiredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetiredAt
+	}
+	return nil
+}
+
+// RetireDefinitionResponse is what was recorded.
+type RetireDefinitionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Retired       *Retirement            `protobuf:"bytes,1,opt,name=retired,proto3" json:"retired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetireDefinitionResponse) Reset() {
+	*x = RetireDefinitionResponse{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetireDefinitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetireDefinitionResponse) ProtoMessage() {}
+
+func (x *RetireDefinitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetireDefinitionResponse.ProtoReflect.Descriptor instead.
+func (*RetireDefinitionResponse) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RetireDefinitionResponse) GetRetired() *Retirement {
+	if x != nil {
+		return x.Retired
+	}
+	return nil
+}
+
 var File_waybill_featurestore_v1_featurestore_proto protoreflect.FileDescriptor
 
 const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\n" +
-	"*waybill/featurestore/v1/featurestore.proto\x12\x17waybill.featurestore.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwaybill/access/v1/authz.proto\"`\n" +
+	"*waybill/featurestore/v1/featurestore.proto\x12\x17waybill.featurestore.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwaybill/access/v1/authz.proto\"\x94\x01\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\tR\x03ref\x12\x16\n" +
 	"\x06action\x18\x03 \x01(\tR\x06action\x12\x18\n" +
-	"\asummary\x18\x04 \x01(\tR\asummary\",\n" +
+	"\asummary\x18\x04 \x01(\tR\asummary\x12\x18\n" +
+	"\adetails\x18\x05 \x03(\tR\adetails\x12\x18\n" +
+	"\areaders\x18\x06 \x03(\tR\areaders\",\n" +
 	"\x16PlanDefinitionsRequest\x12\x12\n" +
 	"\x04yaml\x18\x01 \x01(\tR\x04yaml\"T\n" +
 	"\x17PlanDefinitionsResponse\x129\n" +
@@ -2481,12 +2754,22 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x04yaml\x18\x01 \x01(\tR\x04yaml\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"U\n" +
 	"\x18ApplyDefinitionsResponse\x129\n" +
-	"\achanges\x18\x01 \x03(\v2\x1f.waybill.featurestore.v1.ChangeR\achanges\"s\n" +
+	"\achanges\x18\x01 \x03(\v2\x1f.waybill.featurestore.v1.ChangeR\achanges\"\x9e\x02\n" +
 	"\x05Field\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12 \n" +
 	"\vsensitivity\x18\x03 \x01(\tR\vsensitivity\x12 \n" +
-	"\vdescription\x18\x04 \x01(\tR\vdescription\"\xb9\x06\n" +
+	"\vdescription\x18\x04 \x01(\tR\vdescription\x12\x1a\n" +
+	"\brequired\x18\x05 \x01(\bR\brequired\x12\x15\n" +
+	"\x03min\x18\x06 \x01(\x01H\x00R\x03min\x88\x01\x01\x12\x15\n" +
+	"\x03max\x18\a \x01(\x01H\x01R\x03max\x88\x01\x01\x12\x16\n" +
+	"\x06values\x18\b \x03(\tR\x06values\x12\x18\n" +
+	"\apattern\x18\t \x01(\tR\apattern\x12\x1d\n" +
+	"\n" +
+	"max_length\x18\n" +
+	" \x01(\x05R\tmaxLengthB\x06\n" +
+	"\x04_minB\x06\n" +
+	"\x04_max\"\xf2\b\n" +
 	"\x04View\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\x12\x1a\n" +
@@ -2507,11 +2790,18 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x04rows\x18\x10 \x01(\x03R\x04rows\x12F\n" +
 	"\x11latest_event_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0flatestEventTime\x12\x1c\n" +
 	"\tconsumers\x18\x12 \x03(\tR\tconsumers\x12G\n" +
-	"\bexternal\x18\x13 \x03(\v2+.waybill.featurestore.v1.View.ExternalEntryR\bexternal\x1a7\n" +
+	"\bexternal\x18\x13 \x03(\v2+.waybill.featurestore.v1.View.ExternalEntryR\bexternal\x12E\n" +
+	"\vexpressions\x18\x14 \x03(\v2#.waybill.featurestore.v1.ExpressionR\vexpressions\x12\x1a\n" +
+	"\bfallback\x18\x15 \x01(\tR\bfallback\x12T\n" +
+	"\rfallback_keys\x18\x16 \x03(\v2/.waybill.featurestore.v1.View.FallbackKeysEntryR\ffallbackKeys\x12=\n" +
+	"\aretired\x18\x17 \x01(\v2#.waybill.featurestore.v1.RetirementR\aretired\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
 	"\rExternalEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a?\n" +
+	"\x11FallbackKeysEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +
 	"\x10ListViewsRequest\x12\x1b\n" +
@@ -2530,7 +2820,7 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"Expression\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
-	"\x04expr\x18\x03 \x01(\tR\x04expr\"\xb3\x03\n" +
+	"\x04expr\x18\x03 \x01(\tR\x04expr\"\xf2\x03\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\x126\n" +
@@ -2543,7 +2833,8 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x06digest\x18\t \x01(\tR\x06digest\x12\x16\n" +
 	"\x06author\x18\n" +
 	" \x01(\tR\x06author\x12=\n" +
-	"\fpublished_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\"Q\n" +
+	"\fpublished_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\vpublishedAt\x12=\n" +
+	"\aretired\x18\f \x01(\v2#.waybill.featurestore.v1.RetirementR\aretired\"Q\n" +
 	"\x13ListServicesRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -2661,7 +2952,19 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x1aDownloadTrainingSetRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"3\n" +
 	"\x1bDownloadTrainingSetResponse\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\fR\x05chunk2\xe7\x11\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"E\n" +
+	"\x17RetireDefinitionRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x89\x01\n" +
+	"\n" +
+	"Retirement\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05actor\x18\x03 \x01(\tR\x05actor\x129\n" +
+	"\n" +
+	"retired_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tretiredAt\"Y\n" +
+	"\x18RetireDefinitionResponse\x12=\n" +
+	"\aretired\x18\x01 \x01(\v2#.waybill.featurestore.v1.RetirementR\aretired2\x96\x13\n" +
 	"\x13FeatureStoreService\x12\xa4\x01\n" +
 	"\x0fPlanDefinitions\x12/.waybill.featurestore.v1.PlanDefinitionsRequest\x1a0.waybill.featurestore.v1.PlanDefinitionsResponse\".\xca\xc1\x18\x0e\n" +
 	"\x06view/*\x12\x04read\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/features:plan\x12\xab\x01\n" +
@@ -2693,7 +2996,9 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x12RebuildTrainingSet\x122.waybill.featurestore.v1.RebuildTrainingSetRequest\x1a3.waybill.featurestore.v1.RebuildTrainingSetResponse\"B\xca\xc1\x18\x11\n" +
 	"\tservice/*\x12\x04read\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/training-sets/{digest}:rebuild\x12\x9b\x01\n" +
 	"\x13DownloadTrainingSet\x123.waybill.featurestore.v1.DownloadTrainingSetRequest\x1a4.waybill.featurestore.v1.DownloadTrainingSetResponse\"\x17\xca\xc1\x18\x13\n" +
-	"\tservice/*\x12\x06export0\x01B6Z4waybill/proto/waybill/featurestore/v1;featurestorev1b\x06proto3"
+	"\tservice/*\x12\x06export0\x01\x12\xac\x01\n" +
+	"\x10RetireDefinition\x120.waybill.featurestore.v1.RetireDefinitionRequest\x1a1.waybill.featurestore.v1.RetireDefinitionResponse\"3\xca\xc1\x18\x11\n" +
+	"\x06{node}\x12\apublish\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/features:retireB6Z4waybill/proto/waybill/featurestore/v1;featurestorev1b\x06proto3"
 
 var (
 	file_waybill_featurestore_v1_featurestore_proto_rawDescOnce sync.Once
@@ -2707,7 +3012,7 @@ func file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP() []byte {
 	return file_waybill_featurestore_v1_featurestore_proto_rawDescData
 }
 
-var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
 	(*Change)(nil),                      // 0: waybill.featurestore.v1.Change
 	(*PlanDefinitionsRequest)(nil),      // 1: waybill.featurestore.v1.PlanDefinitionsRequest
@@ -2747,85 +3052,97 @@ var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
 	(*RebuildTrainingSetResponse)(nil),  // 35: waybill.featurestore.v1.RebuildTrainingSetResponse
 	(*DownloadTrainingSetRequest)(nil),  // 36: waybill.featurestore.v1.DownloadTrainingSetRequest
 	(*DownloadTrainingSetResponse)(nil), // 37: waybill.featurestore.v1.DownloadTrainingSetResponse
-	nil,                                 // 38: waybill.featurestore.v1.View.TagsEntry
-	nil,                                 // 39: waybill.featurestore.v1.View.ExternalEntry
-	nil,                                 // 40: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
-	nil,                                 // 41: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	nil,                                 // 42: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
-	(*timestamppb.Timestamp)(nil),       // 43: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 44: google.protobuf.Struct
-	(*structpb.Value)(nil),              // 45: google.protobuf.Value
+	(*RetireDefinitionRequest)(nil),     // 38: waybill.featurestore.v1.RetireDefinitionRequest
+	(*Retirement)(nil),                  // 39: waybill.featurestore.v1.Retirement
+	(*RetireDefinitionResponse)(nil),    // 40: waybill.featurestore.v1.RetireDefinitionResponse
+	nil,                                 // 41: waybill.featurestore.v1.View.TagsEntry
+	nil,                                 // 42: waybill.featurestore.v1.View.ExternalEntry
+	nil,                                 // 43: waybill.featurestore.v1.View.FallbackKeysEntry
+	nil,                                 // 44: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
+	nil,                                 // 45: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
+	nil,                                 // 46: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	(*timestamppb.Timestamp)(nil),       // 47: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 48: google.protobuf.Struct
+	(*structpb.Value)(nil),              // 49: google.protobuf.Value
 }
 var file_waybill_featurestore_v1_featurestore_proto_depIdxs = []int32{
 	0,  // 0: waybill.featurestore.v1.PlanDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
 	0,  // 1: waybill.featurestore.v1.ApplyDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
 	5,  // 2: waybill.featurestore.v1.View.keys:type_name -> waybill.featurestore.v1.Field
 	5,  // 3: waybill.featurestore.v1.View.features:type_name -> waybill.featurestore.v1.Field
-	38, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
-	43, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
-	43, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
-	39, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
-	6,  // 8: waybill.featurestore.v1.ListViewsResponse.views:type_name -> waybill.featurestore.v1.View
-	6,  // 9: waybill.featurestore.v1.GetViewResponse.view:type_name -> waybill.featurestore.v1.View
-	5,  // 10: waybill.featurestore.v1.Service.inputs:type_name -> waybill.featurestore.v1.Field
-	11, // 11: waybill.featurestore.v1.Service.expressions:type_name -> waybill.featurestore.v1.Expression
-	5,  // 12: waybill.featurestore.v1.Service.outputs:type_name -> waybill.featurestore.v1.Field
-	43, // 13: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
-	12, // 14: waybill.featurestore.v1.ListServicesResponse.services:type_name -> waybill.featurestore.v1.Service
-	12, // 15: waybill.featurestore.v1.GetServiceResponse.service:type_name -> waybill.featurestore.v1.Service
-	44, // 16: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
-	43, // 17: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
-	43, // 18: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
-	43, // 19: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
-	18, // 20: waybill.featurestore.v1.PushRowsResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	40, // 21: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
-	18, // 22: waybill.featurestore.v1.IngestFileResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	44, // 23: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
-	41, // 24: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	45, // 25: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
-	43, // 26: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
-	23, // 27: waybill.featurestore.v1.FeatureRow.cells:type_name -> waybill.featurestore.v1.Cell
-	24, // 28: waybill.featurestore.v1.ReadOnlineResponse.rows:type_name -> waybill.featurestore.v1.FeatureRow
-	42, // 29: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
-	43, // 30: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
-	27, // 31: waybill.featurestore.v1.TrainingSet.columns:type_name -> waybill.featurestore.v1.ColumnStats
-	43, // 32: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
-	28, // 33: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	28, // 34: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
-	28, // 35: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	1,  // 36: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
-	3,  // 37: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
-	7,  // 38: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
-	9,  // 39: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
-	13, // 40: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
-	15, // 41: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
-	17, // 42: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
-	20, // 43: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
-	22, // 44: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
-	26, // 45: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
-	30, // 46: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
-	32, // 47: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
-	34, // 48: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
-	36, // 49: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
-	2,  // 50: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
-	4,  // 51: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
-	8,  // 52: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
-	10, // 53: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
-	14, // 54: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
-	16, // 55: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
-	19, // 56: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
-	21, // 57: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
-	25, // 58: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
-	29, // 59: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
-	31, // 60: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
-	33, // 61: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
-	35, // 62: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
-	37, // 63: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
-	50, // [50:64] is the sub-list for method output_type
-	36, // [36:50] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	41, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
+	47, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
+	47, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
+	42, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
+	11, // 8: waybill.featurestore.v1.View.expressions:type_name -> waybill.featurestore.v1.Expression
+	43, // 9: waybill.featurestore.v1.View.fallback_keys:type_name -> waybill.featurestore.v1.View.FallbackKeysEntry
+	39, // 10: waybill.featurestore.v1.View.retired:type_name -> waybill.featurestore.v1.Retirement
+	6,  // 11: waybill.featurestore.v1.ListViewsResponse.views:type_name -> waybill.featurestore.v1.View
+	6,  // 12: waybill.featurestore.v1.GetViewResponse.view:type_name -> waybill.featurestore.v1.View
+	5,  // 13: waybill.featurestore.v1.Service.inputs:type_name -> waybill.featurestore.v1.Field
+	11, // 14: waybill.featurestore.v1.Service.expressions:type_name -> waybill.featurestore.v1.Expression
+	5,  // 15: waybill.featurestore.v1.Service.outputs:type_name -> waybill.featurestore.v1.Field
+	47, // 16: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
+	39, // 17: waybill.featurestore.v1.Service.retired:type_name -> waybill.featurestore.v1.Retirement
+	12, // 18: waybill.featurestore.v1.ListServicesResponse.services:type_name -> waybill.featurestore.v1.Service
+	12, // 19: waybill.featurestore.v1.GetServiceResponse.service:type_name -> waybill.featurestore.v1.Service
+	48, // 20: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
+	47, // 21: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
+	47, // 22: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
+	47, // 23: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	18, // 24: waybill.featurestore.v1.PushRowsResponse.commit:type_name -> waybill.featurestore.v1.Commit
+	44, // 25: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
+	18, // 26: waybill.featurestore.v1.IngestFileResponse.commit:type_name -> waybill.featurestore.v1.Commit
+	48, // 27: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
+	45, // 28: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
+	49, // 29: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
+	47, // 30: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
+	23, // 31: waybill.featurestore.v1.FeatureRow.cells:type_name -> waybill.featurestore.v1.Cell
+	24, // 32: waybill.featurestore.v1.ReadOnlineResponse.rows:type_name -> waybill.featurestore.v1.FeatureRow
+	46, // 33: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	47, // 34: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
+	27, // 35: waybill.featurestore.v1.TrainingSet.columns:type_name -> waybill.featurestore.v1.ColumnStats
+	47, // 36: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
+	28, // 37: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	28, // 38: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
+	28, // 39: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	47, // 40: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
+	39, // 41: waybill.featurestore.v1.RetireDefinitionResponse.retired:type_name -> waybill.featurestore.v1.Retirement
+	1,  // 42: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
+	3,  // 43: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
+	7,  // 44: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
+	9,  // 45: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
+	13, // 46: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
+	15, // 47: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
+	17, // 48: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
+	20, // 49: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
+	22, // 50: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
+	26, // 51: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
+	30, // 52: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
+	32, // 53: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
+	34, // 54: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
+	36, // 55: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
+	38, // 56: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
+	2,  // 57: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
+	4,  // 58: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
+	8,  // 59: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
+	10, // 60: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
+	14, // 61: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
+	16, // 62: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
+	19, // 63: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
+	21, // 64: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
+	25, // 65: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
+	29, // 66: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
+	31, // 67: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
+	33, // 68: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
+	35, // 69: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
+	37, // 70: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
+	40, // 71: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
+	57, // [57:72] is the sub-list for method output_type
+	42, // [42:57] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_waybill_featurestore_v1_featurestore_proto_init() }
@@ -2833,13 +3150,14 @@ func file_waybill_featurestore_v1_featurestore_proto_init() {
 	if File_waybill_featurestore_v1_featurestore_proto != nil {
 		return
 	}
+	file_waybill_featurestore_v1_featurestore_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waybill_featurestore_v1_featurestore_proto_rawDesc), len(file_waybill_featurestore_v1_featurestore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   43,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -33,6 +33,7 @@ const (
 	FeatureStoreService_GetTrainingSet_FullMethodName      = "/waybill.featurestore.v1.FeatureStoreService/GetTrainingSet"
 	FeatureStoreService_RebuildTrainingSet_FullMethodName  = "/waybill.featurestore.v1.FeatureStoreService/RebuildTrainingSet"
 	FeatureStoreService_DownloadTrainingSet_FullMethodName = "/waybill.featurestore.v1.FeatureStoreService/DownloadTrainingSet"
+	FeatureStoreService_RetireDefinition_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/RetireDefinition"
 )
 
 // FeatureStoreServiceClient is the client API for FeatureStoreService service.
@@ -70,6 +71,9 @@ type FeatureStoreServiceClient interface {
 	RebuildTrainingSet(ctx context.Context, in *RebuildTrainingSetRequest, opts ...grpc.CallOption) (*RebuildTrainingSetResponse, error)
 	// DownloadTrainingSet streams the Parquet file. gRPC only.
 	DownloadTrainingSet(ctx context.Context, in *DownloadTrainingSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadTrainingSetResponse], error)
+	// RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
+	// it. Refused with the list of who reads it while somebody does.
+	RetireDefinition(ctx context.Context, in *RetireDefinitionRequest, opts ...grpc.CallOption) (*RetireDefinitionResponse, error)
 }
 
 type featureStoreServiceClient struct {
@@ -235,6 +239,16 @@ func (c *featureStoreServiceClient) DownloadTrainingSet(ctx context.Context, in 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FeatureStoreService_DownloadTrainingSetClient = grpc.ServerStreamingClient[DownloadTrainingSetResponse]
 
+func (c *featureStoreServiceClient) RetireDefinition(ctx context.Context, in *RetireDefinitionRequest, opts ...grpc.CallOption) (*RetireDefinitionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RetireDefinitionResponse)
+	err := c.cc.Invoke(ctx, FeatureStoreService_RetireDefinition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // FeatureStoreServiceServer is the server API for FeatureStoreService service.
 // All implementations must embed UnimplementedFeatureStoreServiceServer
 // for forward compatibility.
@@ -270,6 +284,9 @@ type FeatureStoreServiceServer interface {
 	RebuildTrainingSet(context.Context, *RebuildTrainingSetRequest) (*RebuildTrainingSetResponse, error)
 	// DownloadTrainingSet streams the Parquet file. gRPC only.
 	DownloadTrainingSet(*DownloadTrainingSetRequest, grpc.ServerStreamingServer[DownloadTrainingSetResponse]) error
+	// RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
+	// it. Refused with the list of who reads it while somebody does.
+	RetireDefinition(context.Context, *RetireDefinitionRequest) (*RetireDefinitionResponse, error)
 	mustEmbedUnimplementedFeatureStoreServiceServer()
 }
 
@@ -321,6 +338,9 @@ func (UnimplementedFeatureStoreServiceServer) RebuildTrainingSet(context.Context
 }
 func (UnimplementedFeatureStoreServiceServer) DownloadTrainingSet(*DownloadTrainingSetRequest, grpc.ServerStreamingServer[DownloadTrainingSetResponse]) error {
 	return status.Error(codes.Unimplemented, "method DownloadTrainingSet not implemented")
+}
+func (UnimplementedFeatureStoreServiceServer) RetireDefinition(context.Context, *RetireDefinitionRequest) (*RetireDefinitionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RetireDefinition not implemented")
 }
 func (UnimplementedFeatureStoreServiceServer) mustEmbedUnimplementedFeatureStoreServiceServer() {}
 func (UnimplementedFeatureStoreServiceServer) testEmbeddedByValue()                             {}
@@ -566,6 +586,24 @@ func _FeatureStoreService_DownloadTrainingSet_Handler(srv interface{}, stream gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type FeatureStoreService_DownloadTrainingSetServer = grpc.ServerStreamingServer[DownloadTrainingSetResponse]
 
+func _FeatureStoreService_RetireDefinition_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RetireDefinitionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeatureStoreServiceServer).RetireDefinition(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeatureStoreService_RetireDefinition_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeatureStoreServiceServer).RetireDefinition(ctx, req.(*RetireDefinitionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // FeatureStoreService_ServiceDesc is the grpc.ServiceDesc for FeatureStoreService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -616,6 +654,10 @@ var FeatureStoreService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RebuildTrainingSet",
 			Handler:    _FeatureStoreService_RebuildTrainingSet_Handler,
+		},
+		{
+			MethodName: "RetireDefinition",
+			Handler:    _FeatureStoreService_RetireDefinition_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
