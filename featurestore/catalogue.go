@@ -235,10 +235,7 @@ func (s *Store) ServiceInfo(ctx context.Context, tenant waybill.Tenant, ref wayb
 	if v.Published, err = s.definition(ctx, tenant, "service", ref, &v.Service); err != nil {
 		return v, err
 	}
-	p, err := compileService(v.Service, func(ref waybill.VersionRef) (*View, error) {
-		w, err := s.view(ctx, s.pool, tenant, ref)
-		return &w.View, err
-	})
+	p, err := s.plan(ctx, tenant, v.Service)
 	if err != nil {
 		return v, err
 	}

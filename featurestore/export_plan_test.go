@@ -1,5 +1,26 @@
 package featurestore
 
+import "io"
+
+// ReadParquet returns the values of a file by column.
+func ReadParquet(r io.Reader) (map[string][]any, error) {
+	data, err := readFile(r)
+	if err != nil {
+		return nil, err
+	}
+	t, err := readParquet(data, anyNames, false)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]any{}
+	for c, name := range t.names {
+		for i := range t.rows {
+			out[name] = append(out[name], t.cell(i, c))
+		}
+	}
+	return out, nil
+}
+
 // DifferencesOfViews compares two definitions: whether what makes a version is the same, and the words.
 func DifferencesOfViews(old, now View) (same bool, essential, said []string) {
 	d := now.wordingOf(&old)

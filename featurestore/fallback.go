@@ -16,7 +16,8 @@ const maxChain = 5
 
 // Fallback names the parent of a view: the coarser view that stands in for it where there is no row or only one that is
 // too old (a new SKU has no history, its category has). The parent's features of the same name, which must be of the same
-// type, take the place of the view's; a feature that the parent lacks stays missing. The parent may fall back in turn.
+// type, take the place of the view's; a feature that the parent lacks stays missing. The view's own expressions are
+// computed from what stands in. The parent may fall back in turn.
 //
 // A row stands in as a whole: the first view of the chain with a row that is not too old gives all values, so that two
 // features of one vector never come from two places. Its nulls are nulls.
@@ -50,6 +51,7 @@ type keyFormula struct {
 	formula *expr.Program
 	own     []string // join keys of the child that it reads
 	asked   string   // input or feature of the reading service that it reads: the parent's own name, or ""
+	copied  bool     // it is one of these as it stands, and nothing is computed
 }
 
 // expression compiles one on-demand feature of the view; at stands before the field in errors.
@@ -115,16 +117,21 @@ func (v *View) fallbackKeys(parent *View, ref waybill.VersionRef) ([]keyFormula,
 				return nil, waybill.InvalidField(at+k.Name, "reads "+name+", another join key of "+ref.String()+"; it may read "+k.Name+" and "+joinNames(v.Entity.Keys))
 			}
 		}
+		if text := strings.TrimSpace(source); len(f.own)+len(f.asked) > 0 && slices.Contains(p.Vars(), text) {
+			if f.copied = true; text != f.asked && v.keyType(text) != k.Type {
+				return nil, waybill.InvalidField(at+k.Name, fmt.Sprintf("is %s (%s), and the join key of %s is %s; they must be of one type", text, v.keyType(text), ref, k.Type))
+			}
+		}
 		out = append(out, f)
 	}
 	shared := 0
-	for _, c := range v.values() {
-		p, ok := parent.value(c.Name)
-		if !ok {
+	for _, c := range v.Features {
+		n := slices.IndexFunc(parent.Features, func(p Column) bool { return p.Name == c.Name })
+		if n < 0 {
 			continue
 		}
-		if shared++; p.Type != c.Type {
-			return nil, waybill.InvalidField("fallback.view", fmt.Sprintf("%s has %s as %s, and the view as %s; a fallback has the same type", ref, c.Name, p.Type, c.Type))
+		if shared++; parent.Features[n].Type != c.Type {
+			return nil, waybill.InvalidField("fallback.view", fmt.Sprintf("%s has %s as %s, and the view as %s; a fallback has the same type", ref, c.Name, parent.Features[n].Type, c.Type))
 		}
 	}
 	if shared == 0 {
@@ -133,13 +140,14 @@ func (v *View) fallbackKeys(parent *View, ref waybill.VersionRef) ([]keyFormula,
 	return out, nil
 }
 
-// values are the features and expressions of a view, as columns.
-func (v *View) values() []Column {
-	out := slices.Clone(v.Features)
-	for _, e := range v.Expressions {
-		out = append(out, Column{Name: e.Name, Type: e.Type})
+// keyType is the type of a join key, "" when there is none of that name.
+func (v *View) keyType(name string) Type {
+	for _, k := range v.Entity.Keys {
+		if k.Name == name {
+			return k.Type
+		}
 	}
-	return out
+	return ""
 }
 
 func joinNames(cols []Column) string {

@@ -89,13 +89,13 @@ func (s *Store) AsOf(ctx context.Context, tenant waybill.Tenant, spine arrow.Rec
 			return nil, err
 		}
 		for c, j := range places {
-			out[j] = joined[c]
+			out[j] = joined.Columns[c]
 		}
 	}
 	return out, nil
 }
 
-func (s *Store) joinView(ctx context.Context, key viewKey, v *View, features []int, order *asof.Order, at []int64, t *TrainingSet, withRuns bool) (_ []arrow.Array, err error) {
+func (s *Store) joinView(ctx context.Context, key viewKey, v *View, features []int, order *asof.Order, at []int64, t *TrainingSet, withRuns bool) (_ *asof.Result, err error) {
 	ttl, err := v.ttl()
 	if err != nil {
 		return nil, err
@@ -115,5 +115,5 @@ func (s *Store) joinView(ctx context.Context, key viewKey, v *View, features []i
 	if err != nil {
 		return nil, fmt.Errorf("join %s: %w", key.ref, err)
 	}
-	return res.Columns, nil
+	return res, nil
 }

@@ -4,11 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"waybill"
-	"waybill/internal/expr"
 )
 
 // Status says what a value is worth.
@@ -20,6 +18,7 @@ const (
 	NullValue     Status = "NULL_VALUE"      // the row is there, the value is null
 	NotFound      Status = "NOT_FOUND"       // no row for the key, or none whose event time has come
 	OutsideMaxAge Status = "OUTSIDE_MAX_AGE" // now − event time > ttl; the value is withheld
+	FellBack      Status = "FALLBACK"        // one of the two before, and the value is of the view that stands in
 )
 
 // Cell is one value of a vector and where it came from.
@@ -27,11 +26,11 @@ type Cell struct {
 	Name   string
 	Value  any // bool, int64, float64, string, time.Time or nil
 	Status Status
-	View   waybill.VersionRef // zero for inputs and expressions
+	View   waybill.VersionRef // whose row it is, which may be one that stands in; zero for inputs and expressions of the service
 	Event  time.Time          // zero when there is no row
 	Seq    int64              // commit that wrote it
-	// Sources says what an expression was computed from: "request" for the service's inputs and "view@v1" for features,
-	// sorted; nil for inputs and features. It belongs to the reader: do not change it.
+	// Sources says what an expression was computed from: "request" for the service's inputs and "view@v1" for features and
+	// what may stand in for them, sorted; nil for inputs and features. It belongs to the reader: do not change it.
 	Sources []string
 }
 
@@ -41,117 +40,11 @@ type Vector struct {
 	Cells  []Cell
 }
 
-// plan is a compiled service.
-type plan struct {
-	service  Service
-	views    []lookup
-	features []planned
-	exprs    []formula
-	outputs  []Column
-	places   []int // output → place among inputs, features, expressions
-}
-
-// lookup is one row of one view, which all of the view's features are read from.
-type lookup struct {
-	ref  waybill.VersionRef
-	keys []int // places of the join keys among the inputs
-}
-
-type planned struct {
-	ref   waybill.FeatureRef
-	view  int // place in plan.views
-	index int // of the feature in the view's row
-}
-
-type formula struct {
-	*expr.Program
-	uses    []int    // places of what it reads among inputs and features
-	sources []string // of Cell
-}
-
-// request is the source of what comes with the request.
-const request = "request"
-
 // Reader reads one service version. It is immutable and safe for concurrent use.
 type Reader struct {
 	*plan
 	version waybill.VersionRef
 	online  []*online // per looked-up view
-}
-
-// compileService resolves columns and compiles expressions.
-func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*plan, error) {
-	p := &plan{service: s}
-	vars := map[string]expr.Type{}
-	var all []Column
-	for _, in := range s.Inputs {
-		vars[in.Name] = celType(in.Type)
-		all = append(all, in)
-	}
-	for i, f := range s.Features {
-		ref, err := waybill.ParseFeatureRef(fmt.Sprintf("features[%d]", i), f)
-		if err != nil {
-			return nil, err
-		}
-		v, err := view(ref.View)
-		if err != nil {
-			return nil, err
-		}
-		n := slices.IndexFunc(v.Features, func(c Column) bool { return c.Name == ref.Feature })
-		if n < 0 {
-			return nil, waybill.InvalidField(fmt.Sprintf("features[%d]", i), ref.View.String()+" has no feature "+ref.Feature)
-		}
-		at := slices.IndexFunc(p.views, func(l lookup) bool { return l.ref == ref.View })
-		if at < 0 {
-			l := lookup{ref: ref.View}
-			for _, k := range v.Entity.Keys {
-				n := slices.IndexFunc(s.Inputs, func(c Column) bool { return c.Name == k.Name })
-				if n < 0 {
-					return nil, waybill.InvalidField("inputs", fmt.Sprintf("lack the join key %s (%s) of %s", k.Name, k.Type, ref.View))
-				}
-				l.keys = append(l.keys, n)
-			}
-			at, p.views = len(p.views), append(p.views, l)
-		}
-		p.features = append(p.features, planned{ref, at, n})
-		vars[ref.Feature] = celType(v.Features[n].Type)
-		all = append(all, v.Features[n])
-	}
-	sources := map[string][]string{} // by name
-	for _, in := range s.Inputs {
-		sources[in.Name] = []string{request}
-	}
-	for _, f := range p.features {
-		sources[f.ref.Feature] = []string{f.ref.View.String()}
-	}
-	for i, e := range s.Expressions {
-		prog, err := expr.Compile(fmt.Sprintf("expressions[%d].expr", i), e.Expr, vars, celType(e.Type))
-		if err != nil {
-			return nil, err
-		}
-		f := formula{Program: prog, sources: []string{}}
-		for _, name := range prog.Vars() {
-			f.uses = append(f.uses, slices.IndexFunc(all, func(c Column) bool { return c.Name == name }))
-			f.sources = append(f.sources, sources[name]...)
-		}
-		slices.Sort(f.sources)
-		f.sources = slices.Compact(f.sources)
-		sources[e.Name] = f.sources
-		p.exprs = append(p.exprs, f)
-		all = append(all, Column{Name: e.Name, Type: e.Type})
-	}
-	names := s.Outputs
-	if len(names) == 0 {
-		for _, c := range all[len(s.Inputs):] {
-			names = append(names, c.Name)
-		}
-	}
-	for _, name := range names {
-		n := slices.IndexFunc(all, func(c Column) bool { return c.Name == name })
-		p.places = append(p.places, n)
-		p.outputs = append(p.outputs, all[n])
-	}
-	return p, nil
 }
 
 // cachedReader is a compiled service and when its version was last found to be the one asked for.
@@ -194,10 +87,7 @@ func (s *Store) Reader(ctx context.Context, tenant waybill.Tenant, ref waybill.V
 }
 
 func (s *Store) compile(ctx context.Context, tenant waybill.Tenant, sv storedService) (*Reader, error) {
-	p, err := compileService(sv.Service, func(ref waybill.VersionRef) (*View, error) {
-		v, err := s.view(ctx, s.pool, tenant, ref)
-		return &v.View, err
-	})
+	p, err := s.plan(ctx, tenant, sv.Service)
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +103,14 @@ func (s *Store) compile(ctx context.Context, tenant waybill.Tenant, sv storedSer
 	return r, nil
 }
 
+// plan compiles a published service.
+func (s *Store) plan(ctx context.Context, tenant waybill.Tenant, sv Service) (*plan, error) {
+	return compileService(sv, func(ref waybill.VersionRef) (*View, error) {
+		v, err := s.view(ctx, s.pool, tenant, ref)
+		return &v.View, err
+	})
+}
+
 // Version is the service version that is read.
 func (r *Reader) Version() waybill.VersionRef { return r.version }
 
@@ -221,6 +119,9 @@ func (r *Reader) Inputs() []Column { return r.service.Inputs }
 
 // Outputs are the columns of the vector.
 func (r *Reader) Outputs() []Column { return r.outputs }
+
+// Secrets are the outputs that are for callers with the right to read what is personal on all of the views named.
+func (r *Reader) Secrets() []Secret { return r.secrets }
 
 // Read returns a vector per row. Rows hold the service's inputs by name; one that is absent is null, but a join key
 // that is null or of another type is an Invalid error that names it. All features of a view come from one row of it, all
@@ -236,6 +137,7 @@ func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any)
 	}
 	out := make([]Vector, len(rows))
 	found := make([]hit, len(r.views))
+	var stood []standing
 	var key []byte
 	for i, in := range rows {
 		if err := ctx.Err(); err != nil {
@@ -246,6 +148,9 @@ func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any)
 			return nil, err
 		}
 		for j := range r.views {
+			if r.views[j].keys == nil {
+				continue
+			}
 			if key, err = r.views[j].appendKey(key[:0], cells); err != nil {
 				return nil, waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, err.Error()), "is missing; it is a join key of "+r.views[j].ref.String())
 			}
@@ -254,6 +159,11 @@ func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any)
 		for j := range r.features {
 			f := &r.features[j]
 			cells = append(cells, f.cell(&found[f.view], r.online[f.view].layout))
+		}
+		if r.chained {
+			if stood, err = r.fallBack(cells, found, stood, seqs, now.UnixMicro()); err != nil {
+				return nil, err
+			}
 		}
 		if cells, err = r.evaluate(cells); err != nil {
 			return nil, err
@@ -289,6 +199,49 @@ func (o *online) find(key []byte, seq, now int64) hit {
 		return hit{p, OutsideMaxAge}
 	}
 	return hit{p, Present}
+}
+
+// standing is a row that stands in for that of a view.
+type standing struct {
+	hit
+	level int // of the view's chain; −1 when the view's own row counts
+}
+
+// fallBack looks for what stands in for rows that are missing or too old, and puts their values into the cells of the
+// features, with where they came from. stood is a buffer.
+func (r *Reader) fallBack(cells []Cell, found []hit, stood []standing, seqs []int64, now int64) ([]standing, error) {
+	stood = stood[:0]
+	for j := range r.views {
+		s := standing{level: -1}
+		if len(r.views[j].chain) > 0 && found[j].status != Present {
+			err := r.eachKey(j, cells, func(level int, key []any) (bool, error) {
+				view := r.views[j].chain[level].view
+				if h := r.online[view].find([]byte(encodeKey(key)), seqs[view], now); h.status == Present {
+					s = standing{h, level}
+				}
+				return s.level >= 0, nil
+			})
+			if err != nil {
+				return stood, err
+			}
+		}
+		stood = append(stood, s)
+	}
+	for j := range r.features {
+		f := &r.features[j]
+		s := &stood[f.view]
+		if s.level < 0 || f.stand[s.level] < 0 {
+			continue
+		}
+		view := r.views[f.view].chain[s.level].view
+		as := planned{ref: waybill.FeatureRef{View: r.views[view].ref, Feature: f.ref.Feature}, index: f.stand[s.level]}
+		c := as.cell(&s.hit, r.online[view].layout)
+		if c.Status == Present {
+			c.Status = FellBack
+		}
+		cells[len(r.service.Inputs)+j] = c
+	}
+	return stood, nil
 }
 
 // missingKey is the name of a join key without a value.
@@ -349,25 +302,52 @@ func (p *plan) evaluate(cells []Cell) ([]Cell, error) {
 		return cells, nil
 	}
 	vars := make(map[string]any, len(cells))
-	for _, c := range cells {
-		vars[c.Name] = celValue(c.Value)
-	}
 	for i := range p.exprs {
-		f, e := &p.exprs[i], &p.service.Expressions[i]
-		v, err := f.Eval(vars)
+		c, err := p.exprs[i].evaluate(cells, vars)
 		if err != nil {
-			if !slices.ContainsFunc(f.uses, func(n int) bool { return cells[n].Value == nil }) {
-				return nil, err
-			}
-			v = nil
-		} else if v, err = typed(Column{Name: e.Name, Type: e.Type}, v); err != nil {
-			return nil, waybill.InvalidField(fmt.Sprintf("expressions[%d].expr", i), "the result "+err.Error())
+			return nil, err
 		}
-		c := cellOf(e.Name, v)
-		c.Sources = f.sources
 		cells = append(cells, c)
 	}
 	return cells, nil
+}
+
+// evaluate computes one on-demand feature; vars is a buffer.
+func (f *formula) evaluate(cells []Cell, vars map[string]any) (Cell, error) {
+	c := Cell{Name: f.column.Name, Sources: f.sources}
+	if f.row >= 0 {
+		r := &cells[f.row]
+		c.View, c.Event, c.Seq = r.View, r.Event, r.Seq
+		if r.Status == NotFound || r.Status == OutsideMaxAge { // whatever the expression would make of nothing
+			c.Status = r.Status
+			return c, nil
+		}
+	}
+	clear(vars)
+	missing, fell := false, false
+	for i, name := range f.names {
+		v := &cells[f.uses[i]]
+		vars[name] = celValue(v.Value)
+		missing, fell = missing || v.Value == nil, fell || v.Status == FellBack
+	}
+	v, err := f.Eval(vars)
+	if err != nil {
+		if !missing {
+			return c, err
+		}
+		v = nil
+	} else if v, err = typed(Column{Name: c.Name, Type: f.column.Type}, v); err != nil {
+		return c, waybill.InvalidField(f.field, "the result "+err.Error())
+	}
+	switch {
+	case v == nil:
+		c.Status = NullValue
+	case fell && f.row >= 0:
+		c.Value, c.Status = v, FellBack
+	default:
+		c.Value, c.Status = v, Present
+	}
+	return c, nil
 }
 
 func (p *plan) vector(cells []Cell) Vector {

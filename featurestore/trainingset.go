@@ -159,16 +159,17 @@ func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req 
 	t := TrainingSet{Name: req.Name, Service: waybill.VersionRef{Name: sv.Name, Version: sv.Version}, SpineFormat: req.Format, TimeColumn: req.TimeColumn, LabelColumn: req.LabelColumn,
 		Cutoff: req.Cutoff.UTC().Truncate(time.Microsecond), Options: Options{req.Delay.Microseconds(), req.FullNames, without}, Kernel: kernel, Author: actor.ID,
 		CreatedAt: s.clock(), Views: map[string]int64{}}
-	for _, f := range sv.Features {
-		ref, err := waybill.ParseFeatureRef("features", f)
-		if err != nil {
-			return TrainingSet{}, err
-		}
+	p, err := s.plan(ctx, actor.Tenant, sv.Service)
+	if err != nil {
+		return TrainingSet{}, err
+	}
+	for i := range p.views { // also those that stand in
+		ref := p.views[i].ref
 		var seq int64
-		if err := s.pool.QueryRow(ctx, string(selectLogEnd), actor.Tenant, ref.View.Name, ref.View.Version).Scan(&seq); err != nil {
+		if err := s.pool.QueryRow(ctx, string(selectLogEnd), actor.Tenant, ref.Name, ref.Version).Scan(&seq); err != nil {
 			return TrainingSet{}, fmt.Errorf("select end of log: %w", err)
 		}
-		t.Views[ref.View.String()] = seq
+		t.Views[ref.String()] = seq
 	}
 	sum := sha256.Sum256(spine)
 	t.Spine = hex.EncodeToString(sum[:])

@@ -66,15 +66,15 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 	if err != nil {
 		return nil, err
 	}
-	features, err := s.joinViews(ctx, tenant, p, views, e, t, true)
+	features, found, err := s.joinViews(ctx, tenant, p, views, e, t, true)
 	if waybill.CodeOf(err) == waybill.Corrupt {
 		s.logger.WarnContext(ctx, "history cannot be read, the log is", "error", err)
-		features, err = s.joinViews(ctx, tenant, p, views, e, t, false)
+		features, found, err = s.joinViews(ctx, tenant, p, views, e, t, false)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return p.result(ctx, views, in, e, features, t)
+	return p.result(ctx, in, e, features, found, t)
 }
 
 // outputName is the column of an output.
@@ -180,12 +180,22 @@ func (p *plan) examples(in *table, t *TrainingSet) (*examples, error) {
 	return e, nil
 }
 
-// joinViews returns a column for each feature of the plan. Views with the same join keys share the spine's order.
-func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, views map[waybill.VersionRef]*View, e *examples, t *TrainingSet, withRuns bool) ([]arrow.Array, error) {
-	out := make([]arrow.Array, len(p.features))
+// Whose row the values of a view are of, for one row of the spine: a level of its chain from 0 on, or one of these.
+const (
+	ownRow int8 = -1
+	noRow  int8 = -2
+)
+
+// joinViews returns a column for each feature of the plan, and for each view that is looked up whose row it is for every
+// row of the spine. Views with the same join keys share the spine's order.
+func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, views map[waybill.VersionRef]*View, e *examples, t *TrainingSet, withRuns bool) ([]arrow.Array, [][]int8, error) {
+	out, found := make([]arrow.Array, len(p.features)), make([][]int8, len(p.views))
 	orders := map[string]*asof.Order{}
 	for l := range p.views {
 		look := &p.views[l]
+		if look.keys == nil { // it only stands in for others
+			continue
+		}
 		var keys []arrow.Array
 		for _, k := range look.keys {
 			a := e.inputs[k]
@@ -194,7 +204,7 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 				for a.IsValid(i) {
 					i++
 				}
-				return nil, badCell(e.line(i), p.service.Inputs[k].Name, errors.New("is missing; it is a join key of "+look.ref.String()))
+				return nil, nil, badCell(e.line(i), p.service.Inputs[k].Name, errors.New("is missing; it is a join key of "+look.ref.String()))
 			}
 			keys = append(keys, a)
 		}
@@ -202,7 +212,7 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 		if orders[id] == nil {
 			o, err := asof.NewOrder(keys, e.rows)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			orders[id] = o
 		}
@@ -212,19 +222,30 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 				features, places = append(features, p.features[f].index), append(places, f)
 			}
 		}
-		columns, err := s.joinView(ctx, viewKey{tenant, look.ref}, views[look.ref], features, orders[id], e.at, t, withRuns)
+		res, err := s.joinView(ctx, viewKey{tenant, look.ref}, views[look.ref], features, orders[id], e.at, t, withRuns)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		found[l] = make([]int8, e.rows)
+		for i, ok := range res.Found {
+			if found[l][i] = ownRow; !ok {
+				found[l][i] = noRow
+			}
 		}
 		for i, f := range places {
-			out[f] = columns[i]
+			out[f] = res.Columns[i]
 		}
 	}
-	return out, nil
+	if p.chained {
+		if err := s.joinFallbacks(ctx, tenant, p, views, e, t, withRuns, out, found); err != nil {
+			return nil, nil, err
+		}
+	}
+	return out, found, nil
 }
 
 // result lays the columns out: the spine's own (inputs typed by the service), then the outputs that are not among them.
-func (p *plan) result(ctx context.Context, views map[waybill.VersionRef]*View, in *table, e *examples, features []arrow.Array, t *TrainingSet) (*joined, error) {
+func (p *plan) result(ctx context.Context, in *table, e *examples, features []arrow.Array, found [][]int8, t *TrainingSet) (*joined, error) {
 	j := &joined{rows: e.rows, own: len(in.names)}
 	add := func(c Column, a arrow.Array, from []waybill.FeatureRef) {
 		j.columns, j.arrays, j.from = append(j.columns, Column{Name: c.Name, Type: c.Type}), append(j.arrays, a), append(j.from, from)
@@ -236,7 +257,7 @@ func (p *plan) result(ctx context.Context, views map[waybill.VersionRef]*View, i
 		}
 		add(Column{Name: name, Type: c}, a, nil)
 	}
-	computed, err := p.compute(ctx, views, e, features)
+	computed, err := p.compute(ctx, e, features, found)
 	if err != nil {
 		return nil, err
 	}
@@ -304,19 +325,22 @@ func (p *plan) spineColumn(in *table, c int, e *examples, t *TrainingSet) (Type,
 	return String, a, err
 }
 
+// has says whether a feature is in the row that counts.
+func (f *planned) has(level int8) bool { return level == ownRow || level >= 0 && f.stand[level] >= 0 }
+
 // compute evaluates the expressions row by row, with the evaluator that serves them online.
-func (p *plan) compute(ctx context.Context, views map[waybill.VersionRef]*View, e *examples, features []arrow.Array) ([]arrow.Array, error) {
+func (p *plan) compute(ctx context.Context, e *examples, features []arrow.Array, found [][]int8) ([]arrow.Array, error) {
 	if len(p.exprs) == 0 {
 		return nil, nil
 	}
 	columns := slices.Clone(p.service.Inputs)
 	for _, f := range p.features {
-		columns = append(columns, Column{Name: f.ref.Feature, Type: views[f.ref.View].Features[f.index].Type})
+		columns = append(columns, Column{Name: f.ref.Feature, Type: f.typ})
 	}
 	sources := slices.Concat(e.inputs, features)
 	builders := make([]array.Builder, len(p.exprs))
-	for i, x := range p.service.Expressions {
-		builders[i] = array.NewBuilder(memory.DefaultAllocator, arrowType(x.Type))
+	for i := range p.exprs {
+		builders[i] = array.NewBuilder(memory.DefaultAllocator, arrowType(p.exprs[i].column.Type))
 		defer builders[i].Release()
 	}
 	for i := range e.rows {
@@ -330,6 +354,9 @@ func (p *plan) compute(ctx context.Context, views map[waybill.VersionRef]*View, 
 				return nil, err
 			}
 			cells[c] = cellOf(columns[c].Name, v)
+			if f := c - len(e.inputs); f >= 0 && !p.features[f].has(found[p.features[f].view][i]) {
+				cells[c].Status = NotFound
+			}
 		}
 		cells, err := p.evaluate(cells)
 		if err != nil {
