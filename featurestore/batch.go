@@ -22,12 +22,14 @@ type Batch struct {
 	reader *Reader
 	now    time.Time
 	rows   int
-	inputs []input  // row by row
-	keys   []byte   // of the view that is being looked up, one after another
-	ends   []int    // in keys
-	hits   []hit    // view by view
-	seqs   []int64  // per view
-	cells  [][]Cell // per row, for services with expressions
+	inputs []input // row by row
+	keys   []byte  // of the view that is being looked up, one after another
+	ends   []int   // in keys
+	hits   []hit   // view by view
+	seqs   []int64 // per view
+	found  []hit   // of one row, per view
+	stood  []standing
+	cells  [][]Cell // per row, when the reader computes
 }
 
 // input is a value as it came in.
@@ -88,6 +90,8 @@ func resize[T any](s []T, n int) []T {
 // Release gives the batch back. Neither it nor what it returned may be used afterwards.
 func (b *Batch) Release() {
 	clear(b.hits) // they hold slabs
+	clear(b.found)
+	clear(b.stood)
 	clear(b.inputs)
 	clear(b.cells)
 	b.reader = nil
@@ -133,8 +137,14 @@ func (b *Batch) Read(ctx context.Context, now time.Time) error {
 	}
 	b.now = now
 	b.seqs, b.hits = resize(b.seqs, len(r.views)), resize(b.hits, len(r.views)*b.rows)
+	clear(b.hits)
 	for v, o := range r.online {
 		b.seqs[v] = o.seq.Load()
+	}
+	for v, o := range r.online {
+		if r.views[v].keys == nil { // stands in for others only
+			continue
+		}
 		if err := b.lookUp(v, o); err != nil {
 			return err
 		}
@@ -143,15 +153,23 @@ func (b *Batch) Read(ctx context.Context, now time.Time) error {
 		return err
 	}
 	b.cells = b.cells[:0]
-	if len(r.exprs) == 0 {
+	if len(r.exprs) == 0 && !r.chained {
 		return nil
 	}
 	for i := range b.rows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		cells, err := b.boxed(i)
-		if err != nil {
+		cells := make([]Cell, 0, len(r.service.Inputs)+len(r.features)+len(r.exprs))
+		for k := range r.service.Inputs {
+			cells = append(cells, b.inputCell(i, k))
+		}
+		b.found = resize(b.found, len(r.views))
+		for v := range r.views {
+			b.found[v] = b.hits[v*b.rows+i]
+		}
+		var err error
+		if cells, b.stood, err = r.compute(cells, b.found, b.stood, b.seqs, now.UnixMicro()); err != nil {
 			return err
 		}
 		b.cells = append(b.cells, cells)
@@ -229,20 +247,6 @@ func (r *Reader) isKey(input int) bool {
 	return false
 }
 
-// boxed returns a row's inputs, features and expressions.
-func (b *Batch) boxed(i int) ([]Cell, error) {
-	r := b.reader
-	cells := make([]Cell, 0, len(r.service.Inputs)+len(r.features)+len(r.exprs))
-	for k := range r.service.Inputs {
-		cells = append(cells, b.inputCell(i, k))
-	}
-	for j := range r.features {
-		f := &r.features[j]
-		cells = append(cells, f.cell(&b.hits[f.view*b.rows+i], r.online[f.view].layout))
-	}
-	return r.evaluate(cells)
-}
-
 // inputCell returns an input as a cell; it was checked.
 func (b *Batch) inputCell(i, k int) Cell {
 	c := b.reader.service.Inputs[k]
@@ -263,7 +267,8 @@ func (b *Batch) Views(each func(view waybill.VersionRef, seq int64)) {
 	}
 }
 
-// Source says where an output comes from: the number of its view among the reader's, or −1 for inputs and expressions.
+// Source says where an output comes from: the number of its view among the reader's, or −1 for inputs. It says nothing
+// about outputs that have a Cell.
 func (r *Reader) Source(output int) int {
 	n := r.places[output] - len(r.service.Inputs)
 	if n < 0 || n >= len(r.features) {
@@ -274,6 +279,15 @@ func (r *Reader) Source(output int) int {
 
 // Sources is how many views are read.
 func (r *Reader) Sources() int { return len(r.views) }
+
+// Cell returns an output with where it came from when the reader computes: it has expressions, or views that stand in for
+// others. Otherwise it returns nil, and Value and Hit say the same without making a Cell.
+func (b *Batch) Cell(row, output int) *Cell {
+	if len(b.cells) == 0 {
+		return nil
+	}
+	return &b.cells[row][b.reader.places[output]]
+}
 
 // Hit says what the row of a view is worth for a row of the batch: Present, OutsideMaxAge or NotFound, its event time (µs)
 // and commit; both are 0 for NotFound.
@@ -308,11 +322,11 @@ func (b *Batch) Value(row, output int, out *Raw) {
 	place := r.places[output]
 	n := place - len(r.service.Inputs)
 	switch {
+	case len(b.cells) > 0:
+		out.set(b.cells[row][place].Value)
+		return
 	case n < 0:
 		out.set(b.inputCell(row, place).Value)
-		return
-	case n >= len(r.features):
-		out.set(b.cells[row][place].Value)
 		return
 	}
 	f := &r.features[n]

@@ -156,21 +156,28 @@ func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any)
 			}
 			found[j] = r.online[j].find(key, seqs[j], now.UnixMicro())
 		}
-		for j := range r.features {
-			f := &r.features[j]
-			cells = append(cells, f.cell(&found[f.view], r.online[f.view].layout))
-		}
-		if r.chained {
-			if stood, err = r.fallBack(cells, found, stood, seqs, now.UnixMicro()); err != nil {
-				return nil, err
-			}
-		}
-		if cells, err = r.evaluate(cells); err != nil {
+		if cells, stood, err = r.compute(cells, found, stood, seqs, now.UnixMicro()); err != nil {
 			return nil, err
 		}
 		out[i] = r.vector(cells)
 	}
 	return out, nil
+}
+
+// compute appends features and expressions to a row's inputs. stood is a buffer.
+func (r *Reader) compute(cells []Cell, found []hit, stood []standing, seqs []int64, now int64) ([]Cell, []standing, error) {
+	for j := range r.features {
+		f := &r.features[j]
+		cells = append(cells, f.cell(&found[f.view], r.online[f.view].layout))
+	}
+	var err error
+	if r.chained {
+		if stood, err = r.fallBack(cells, found, stood, seqs, now); err != nil {
+			return nil, stood, err
+		}
+	}
+	cells, err = r.evaluate(cells)
+	return cells, stood, err
 }
 
 // ready says whether the log of every view has been read.

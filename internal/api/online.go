@@ -324,6 +324,8 @@ type scratch struct {
 	cell  []byte
 	tails [][]byte // per view: status, event time and sequence, as they end every cell of the view that has a value
 	nulls [][]byte // per view: the whole cell without a value
+
+	own, ownNull []byte // the same of one cell that was computed
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }} //nolint:gochecknoglobals // a pool is one by its nature
@@ -361,7 +363,14 @@ func appendOnline(b []byte, r *featurestore.Reader, batch *featurestore.Batch) (
 		row := s.row[:0]
 		for o := range outputs {
 			tail, null := plain, empty
-			if v := r.Source(o); v >= 0 {
+			if c := batch.Cell(i, o); c != nil {
+				s.own = appendStatus(s.own[:0], c.Status, c.Event.UnixMicro(), c.Seq)
+				tail = s.own
+				if c.Value == nil {
+					s.ownNull = appendNullCell(s.ownNull[:0], tail)
+					null = s.ownNull
+				}
+			} else if v := r.Source(o); v >= 0 {
 				tail, null = s.tails[v], s.nulls[v]
 			}
 			batch.Value(i, o, &raw)

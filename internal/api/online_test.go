@@ -44,6 +44,18 @@ name: other
 entity: {name: part, keys: [{name: part, type: int64}]}
 features: [{name: weight, type: float64}]
 ---
+kind: View
+name: rare
+entity: {name: thing, keys: [{name: thing, type: string}]}
+ttl: 24h
+fallback: {view: other@v1, keys: {part: part}}
+features: [{name: weight, type: float64}, {name: note, type: string}]
+---
+kind: Service
+name: chained
+inputs: [{name: thing, type: string}, {name: part, type: int64}]
+features: ["rare:weight", "rare:note", "kinds:f_bool"]
+---
 kind: Service
 name: plain
 inputs: [{name: thing, type: string}, {name: part, type: int64}]
@@ -81,12 +93,14 @@ func TestOnline_LikeTheGeneratedCode(t *testing.T) {
 			others = append(others, map[string]any{"part": float64(i % 5), "event_time": row["event_time"], "weight": random.Float64()})
 		}
 		check[featurestore.Commit](t)(h.features.Push(ctx, h.ann, featurestore.PushRequest{View: waybill.VersionRef{Name: "kinds"}, BatchID: fmt.Sprint(batch), Rows: rows}))
+		check[featurestore.Commit](t)(h.features.Push(ctx, h.ann, featurestore.PushRequest{View: waybill.VersionRef{Name: "rare"}, BatchID: fmt.Sprint(batch), Rows: []map[string]any{
+			{"thing": "thing 1", "event_time": now.Format(time.RFC3339Nano), "weight": 1.5, "note": "own"}, {"thing": "thing 2", "event_time": now.Add(-48 * time.Hour).Format(time.RFC3339Nano), "weight": 2.5}}}))
 		check[featurestore.Commit](t)(h.features.Push(ctx, h.ann, featurestore.PushRequest{View: waybill.VersionRef{Name: "other"}, BatchID: fmt.Sprint(batch), Rows: others}))
 	}
 	client := featurestorev1.NewFeatureStoreServiceClient(h.grpc)
 	statuses := map[string]int{}
 	for round := range 60 {
-		service := []string{"plain", "computed"}[round%2]
+		service := []string{"plain", "computed", "chained"}[round%3]
 		req := &featurestorev1.ReadOnlineRequest{Service: service}
 		var rows []map[string]any
 		for range 1 + random.IntN(5) {
@@ -106,6 +120,9 @@ func TestOnline_LikeTheGeneratedCode(t *testing.T) {
 		got := check[*featurestorev1.ReadOnlineResponse](t)(client.ReadOnline(ctx, req))
 		r := check[*featurestore.Reader](t)(h.features.Reader(ctx, "acme", waybill.VersionRef{Name: service}))
 		want := &featurestorev1.ReadOnlineResponse{Service: r.Version().String(), Sequences: map[string]int64{"kinds@v1": 3, "other@v1": 3}}
+		if service == "chained" {
+			want.Sequences["rare@v1"] = 3
+		}
 		for _, c := range r.Outputs() {
 			want.Names = append(want.Names, c.Name)
 		}
@@ -131,7 +148,7 @@ func TestOnline_LikeTheGeneratedCode(t *testing.T) {
 			t.Fatalf("REST: %d %v", code, over)
 		}
 	}
-	for _, s := range []featurestore.Status{featurestore.Present, featurestore.NullValue, featurestore.NotFound, featurestore.OutsideMaxAge} {
+	for _, s := range []featurestore.Status{featurestore.Present, featurestore.NullValue, featurestore.NotFound, featurestore.OutsideMaxAge, featurestore.FellBack} {
 		if statuses[string(s)] < 10 {
 			t.Errorf("%s came %d times only", s, statuses[string(s)])
 		}
