@@ -2,6 +2,7 @@ package featurestore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -58,7 +59,7 @@ func (s *Store) HistoryRows(ctx context.Context, tenant waybill.Tenant, ref wayb
 	if err != nil {
 		return nil, 0, err
 	}
-	defer h.close()
+	defer func() { err = errors.Join(err, h.close()) }()
 	for _, src := range h.sources {
 		for p := range src.Parts() {
 			heads, err := src.Heads(ctx, p)

@@ -338,15 +338,3 @@ func (c *storedCommit) packed(l *layout, v *View, each func(b []byte)) error {
 	}
 	return nil
 }
-
-// commits calls each with the rows of the commits after, up to and including upTo, one commit at a time in their order.
-func (s *Store) commits(ctx context.Context, key viewKey, v *View, after, upTo int64, each func(seq int64, rows []row) error) error {
-	l := newLayout(v)
-	return s.stored(ctx, key, after, upTo, func(c *storedCommit) error {
-		rows, err := c.rows(l, v)
-		if err != nil {
-			return err
-		}
-		return each(c.seq, rows)
-	})
-}

@@ -15,9 +15,6 @@ import (
 // rowFormat is the first byte of every packed row.
 const rowFormat = 1
 
-// The widest head: format, event, lag, sequence, length of the key.
-const maxRowHead = 1 + 8 + 3*binary.MaxVarintLen64
-
 // layout is where the features of a view version lie in its packed rows.
 type layout struct {
 	keys     []Column
@@ -343,32 +340,6 @@ func element(b []byte, k kind) (any, []byte) {
 	default:
 		return scalarOf(b, k), b[k.width():]
 	}
-}
-
-// number returns the numeric reading of feature i: NaN when it is null or no number.
-func (l *layout) number(p *packed, i int) float64 {
-	if p.null(i) {
-		return math.NaN()
-	}
-	s := &l.features[i]
-	b := p.body[l.bitmap+s.at:]
-	switch s.kind {
-	case kindFloat64:
-		return math.Float64frombits(binary.LittleEndian.Uint64(b))
-	case kindInt64:
-		return float64(int64(binary.LittleEndian.Uint64(b)))
-	case kindFloat32:
-		return float64(math.Float32frombits(binary.LittleEndian.Uint32(b)))
-	case kindInt32:
-		return float64(int32(binary.LittleEndian.Uint32(b)))
-	case kindBool:
-		return float64(b[0])
-	case kindDecimal:
-		x, _ := number(scalarOf(b, kindDecimal))
-		return x
-	case kindTimestamp, kindString, kindBytes, kindList, kindVector:
-	}
-	return math.NaN()
 }
 
 // values unpacks all features.

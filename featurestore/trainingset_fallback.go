@@ -48,7 +48,8 @@ func (p *plan) standInKeys(ctx context.Context, at int, e *examples, features []
 			continue
 		}
 		for c := range cells {
-			col, a := Column{}, arrow.Array(nil)
+			var col Column
+			var a arrow.Array
 			if c < len(e.inputs) {
 				col, a = p.service.Inputs[c], e.inputs[c]
 			} else {

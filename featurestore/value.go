@@ -25,17 +25,6 @@ type row struct {
 	values    []any
 }
 
-// after is the winner rule: whether r beats o.
-func (r *row) after(o *row) bool {
-	if r.event != o.event {
-		return r.event > o.event
-	}
-	if r.knowledge != o.knowledge {
-		return r.knowledge > o.knowledge
-	}
-	return r.seq > o.seq
-}
-
 // typed converts a value from JSON, CSV or Parquet to a column's Go type. The error is a remedy without the field.
 func typed(c Column, v any) (any, error) {
 	if v == nil {

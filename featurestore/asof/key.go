@@ -78,7 +78,7 @@ func words[T uint32 | uint64 | int32 | int64](b []byte) []T {
 		return nil
 	}
 	var zero T
-	return unsafe.Slice((*T)(unsafe.Pointer(&b[0])), len(b)/int(unsafe.Sizeof(zero)))
+	return unsafe.Slice((*T)(unsafe.Pointer(&b[0])), len(b)/int(unsafe.Sizeof(zero))) //nolint:gosec // within b, of a size that divides its alignment
 }
 
 // mix is the finaliser of SplitMix64 (Steele, Lea, Flood 2014): a permutation whose every output bit depends on every

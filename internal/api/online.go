@@ -296,7 +296,7 @@ func setInput(batch *featurestore.Batch, row, at int, b []byte) (remedy string, 
 	return "", true
 }
 
-// The tags of what is written: field number and wire type, in one byte each.
+// The tags of what is written: field number and wire type (0 for varint), in one byte each.
 const (
 	tagService    = 1<<3 | 2 // ReadOnlineResponse
 	tagNames      = 2<<3 | 2
@@ -306,15 +306,15 @@ const (
 	tagValue      = 1<<3 | 2 // Cell
 	tagStatus     = 2<<3 | 2
 	tagEvent      = 3<<3 | 2
-	tagSequence   = 4<<3 | 0
-	tagNull       = 1<<3 | 0 // google.protobuf.Value
+	tagSequence   = 4 << 3
+	tagNull       = 1 << 3 // google.protobuf.Value
 	tagNumber     = 2<<3 | 1
 	tagText       = 3<<3 | 2
-	tagBool       = 4<<3 | 0
+	tagBool       = 4 << 3
 	tagMapKey     = 1<<3 | 2 // map entries
-	tagMapValue   = 2<<3 | 0
-	tagSeconds    = 1<<3 | 0 // google.protobuf.Timestamp
-	tagNanos      = 2<<3 | 0
+	tagMapValue   = 2 << 3
+	tagSeconds    = 1 << 3 // google.protobuf.Timestamp
+	tagNanos      = 2 << 3
 	wholeAsNumber = 1 << 53 // from here on whole numbers are written as text
 )
 
