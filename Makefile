@@ -46,7 +46,7 @@ demo: build ## set everything up and tell the whole story on a hub of its own
 	@bin/waybill demo
 
 gen: ## generate code and the OpenAPI file from proto/, and the types of the pages from that
-	cd proto && go tool -modfile=../scripts/tools.mod buf format -w && go tool -modfile=../scripts/tools.mod buf generate
+	cd proto && go tool -modfile=../scripts/tools.mod buf format -w && go tool -modfile=../scripts/tools.mod buf generate && go tool -modfile=../scripts/tools.mod buf generate --template buf.gen.feast.yaml
 	cd web && npm run --silent gen
 
 gen-check: setup web/node_modules/.package-lock.json ## fail when generated code is not fresh
