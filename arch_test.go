@@ -68,7 +68,8 @@ func TestImports(t *testing.T) {
 		"waybill/drift":                    {"waybill", "waybill/audit", "waybill/lineage", "waybill/internal/pg"},
 		"waybill/decision":                 {"waybill", "waybill/score", "waybill/registry", "waybill/featurestore", "waybill/audit", "waybill/lineage", "waybill/internal/pg", "waybill/internal/expr"},
 		"waybill/internal/access":          {"waybill", "waybill/audit", "waybill/internal/pg"},
-		"waybill/internal/api":             slices.Concat([]string{"waybill", "waybill/internal/access"}, domains, protos),
+		"waybill/internal/api":             slices.Concat([]string{"waybill", "waybill/internal/access", "waybill/internal/api/feast"}, domains, protos),
+		"waybill/internal/api/feast":       slices.Concat([]string{"waybill", "waybill/internal/access"}, domains, protos),
 		"waybill/web":                      {"waybill"},
 		"waybill/internal/devstack":        append([]string{"waybill"}, platform...),
 		"waybill/internal/pgtest":          append([]string{"waybill", "waybill/internal/devstack", "waybill/internal/jobs"}, platform...),
@@ -83,8 +84,8 @@ func TestImports(t *testing.T) {
 		rooms  []string
 		reason string
 	}{
-		"google.golang.org/grpc":          {[]string{"waybill/internal/api", "waybill/cmd/waybill", "waybill/proto/"}, "domains do not know how they are called"},
-		"google.golang.org/protobuf":      {[]string{"waybill/internal/api", "waybill/cmd/waybill", "waybill/proto/"}, "domains do not know how they are called"},
+		"google.golang.org/grpc":          {[]string{"waybill/internal/api", "waybill/internal/api/", "waybill/cmd/waybill", "waybill/proto/"}, "domains do not know how they are called"},
+		"google.golang.org/protobuf":      {[]string{"waybill/internal/api", "waybill/internal/api/", "waybill/cmd/waybill", "waybill/proto/"}, "domains do not know how they are called"},
 		"github.com/casbin/casbin":        {[]string{"waybill/internal/access"}, "one place decides who may do what"},
 		"github.com/minio/minio-go":       {[]string{"waybill/internal/bucket"}, "one place talks to S3"},
 		"github.com/riverqueue":           {[]string{"waybill/internal/jobs"}, "one place knows the job queue"},

@@ -91,7 +91,12 @@ func (s *Store) compile(ctx context.Context, tenant waybill.Tenant, sv storedSer
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{plan: p, version: waybill.VersionRef{Name: sv.Name, Version: sv.Version}}
+	return s.open(ctx, tenant, p, waybill.VersionRef{Name: sv.Name, Version: sv.Version})
+}
+
+// open finds the memory that a plan reads from.
+func (s *Store) open(ctx context.Context, tenant waybill.Tenant, p *plan, version waybill.VersionRef) (*Reader, error) {
+	r := &Reader{plan: p, version: version}
 	for _, l := range p.views {
 		o, err := s.online(ctx, viewKey{tenant, l.ref})
 		if err != nil {

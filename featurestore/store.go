@@ -45,6 +45,7 @@ type Store struct {
 	apply   sync.Mutex // held while commits are applied to memory, in order
 	views   sync.Map   // viewKey → *online
 	readers sync.Map   // viewKey of a service → cachedReader; version 0 is "the latest"
+	adhoc   adhocReaders
 }
 
 type viewKey struct {

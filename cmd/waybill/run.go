@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -141,7 +142,11 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "waybill_access_refusals_total", Help: "Callers that could not be authenticated."},
 			func() float64 { return float64(h.access.Refusals()) }))
 	if h.server, err = api.New(ctx, api.Config{Access: h.access, Features: h.features, Models: h.models, Decisions: h.decisions, Log: h.log, Lineage: h.graph,
-		Drift: h.drift, Ready: h.pool.Ping, Away: pg.IsConnLost, Web: web.Handler(), Metrics: metrics, Logger: c.Logger}); err != nil {
+		Drift: h.drift, Ready: h.pool.Ping, Away: pg.IsConnLost, Web: web.Handler(), Metrics: metrics, Logger: c.Logger, Version: "waybill " + version(),
+		FeastRegistry: func(ctx context.Context, tenant waybill.Tenant, data []byte) error {
+			_, err := objects.Put(ctx, "feast/"+string(tenant)+"/registry.db", bytes.NewReader(data), int64(len(data)))
+			return err
+		}}); err != nil {
 		return nil, err
 	}
 	return h, nil

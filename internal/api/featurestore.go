@@ -14,7 +14,8 @@ import (
 // features serves FeatureStoreService.
 type features struct {
 	featurestorev1.UnimplementedFeatureStoreServiceServer
-	store *featurestore.Store
+	store     *featurestore.Store
+	published func(ctx context.Context, tenant waybill.Tenant) // is told after definitions were
 }
 
 func changesOut(list []featurestore.Change) []*featurestorev1.Change {
@@ -48,6 +49,7 @@ func (s *features) ApplyDefinitions(ctx context.Context, req *featurestorev1.App
 	if err != nil {
 		return nil, err
 	}
+	s.published(ctx, callerOf(ctx).actor.Tenant)
 	return &featurestorev1.ApplyDefinitionsResponse{Changes: changesOut(list)}, nil
 }
 

@@ -117,7 +117,7 @@ func (s *Server) naming() map[string]naming {
 		t, err := s.features.TrainingSet(ctx, c.actor.Tenant, digest)
 		return []string{nameOf("service", t.Service.Name)}, err
 	}
-	return map[string]naming{
+	names := map[string]naming{
 		decisionv1.DecisionService_PublishEndpoint_FullMethodName: {ask: on(func(_ context.Context, _ caller, m *decisionv1.PublishEndpointRequest) ([]string, error) {
 			d, err := decision.Parse([]byte(m.GetYaml()))
 			return []string{nameOf("endpoint", d.Name)}, err
@@ -198,6 +198,8 @@ func (s *Server) naming() map[string]naming {
 			prune: pruneLineage,
 		},
 	}
+	feastNaming(names)
+	return names
 }
 
 // monitored is the endpoint that the monitor of a name watches; nothing when there is none, which the handler says.

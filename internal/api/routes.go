@@ -13,6 +13,7 @@ import (
 
 	"waybill"
 	"waybill/internal/access"
+	"waybill/internal/api/feast"
 	"waybill/proto"
 )
 
@@ -23,6 +24,7 @@ const readyWithin = 2 * time.Second
 func (s *Server) routes(c Config, gateway http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", s.bounded(gateway))
+	mux.Handle(feast.Prefix+"/", s.feast)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), readyWithin)

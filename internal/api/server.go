@@ -16,12 +16,15 @@ import (
 	protocodec "google.golang.org/grpc/encoding/proto" // registers itself
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"waybill"
 	"waybill/audit"
 	"waybill/decision"
 	"waybill/drift"
 	"waybill/featurestore"
 	"waybill/internal/access"
+	"waybill/internal/api/feast"
 	"waybill/lineage"
+	feastserving "waybill/proto/feast/serving"
 	accessv1 "waybill/proto/waybill/access/v1"
 	auditv1 "waybill/proto/waybill/audit/v1"
 	decisionv1 "waybill/proto/waybill/decision/v1"
@@ -52,6 +55,9 @@ type Config struct {
 	Web       http.Handler                    // the pages; nil for none
 	Metrics   *prometheus.Registry            // defaults to a fresh one
 	Logger    *slog.Logger
+	Version   string // of the hub, as Feast clients are told
+	// FeastRegistry keeps a tenant's registry file for Feast clients where they read it; nil for nowhere.
+	FeastRegistry func(ctx context.Context, tenant waybill.Tenant, data []byte) error
 }
 
 // Server is the door.
@@ -66,6 +72,7 @@ type Server struct {
 	metrics  *metrics
 	grpc     *grpc.Server
 	http     http.Handler
+	feast    *feast.Door
 }
 
 // New builds both doors over the same services and the same interceptors.
@@ -90,6 +97,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		featurestorev1.File_waybill_featurestore_v1_featurestore_proto.Services().ByName("FeatureStoreService"),
 		lineagev1.File_waybill_lineage_v1_lineage_proto.Services().ByName("LineageService"),
 		registryv1.File_waybill_registry_v1_registry_proto.Services().ByName("RegistryService"),
+		feastserving.File_feast_serving_serving_service_proto.Services().ByName("ServingService"),
+		feastserving.File_feast_serving_grpc_server_proto.Services().ByName("GrpcFeatureServer"),
 	); err != nil {
 		return nil, err
 	}
@@ -106,9 +115,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		lineagev1.RegisterLineageServiceServer(r, &graphs{graph: c.Lineage, log: c.Log})
 		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models, features: c.Features})
 	}
-	stored := &features{store: c.Features}
+	stored := &features{store: c.Features, published: s.publishing(c.FeastRegistry)}
 	registerOnline(s.grpc, stored)
 	featurestorev1.RegisterFeatureStoreServiceServer(inner, stored)
+	s.feast = s.feastDoor(c)
 	strictQueries()
 	gateway := runtime.NewServeMux(
 		runtime.WithErrorHandler(writeProblem),
@@ -139,5 +149,5 @@ func New(ctx context.Context, c Config) (*Server, error) {
 // GRPC is the gRPC server, to be given a listener.
 func (s *Server) GRPC() *grpc.Server { return s.grpc }
 
-// Handler is everything over HTTP: /v1/… (REST), /log/…, /livez, /readyz, /metrics, /openapi.json and the pages.
+// Handler is everything over HTTP: /v1/… (REST), /feast/… (stock Feast clients), /log/…, /livez, /readyz, /metrics, /openapi.json and the pages.
 func (s *Server) Handler() http.Handler { return s.http }

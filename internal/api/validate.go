@@ -156,8 +156,15 @@ type lenient struct{ encoding.CodecV2 }
 // mark is an unknown field, the highest number there is (varint tag, value 1), that no .proto file uses.
 const mark = "\xf8\xff\xff\xff\x0f\x01"
 
+// markLarge is the same with the value 2: the message was not decoded because it is larger than its kind may be.
+const markLarge = "\xf8\xff\xff\xff\x0f\x02"
+
 // Unmarshal reads a message.
 func (l lenient) Unmarshal(data mem.BufferSlice, v any) error {
+	if m, ok := v.(proto.Message); ok && data.Len() > most(v) {
+		m.ProtoReflect().SetUnknown([]byte(markLarge))
+		return nil
+	}
 	var err error
 	if r, ok := v.(*onlineRequest); ok {
 		err = r.unmarshal(data.Materialize())
@@ -174,8 +181,15 @@ func (l lenient) Unmarshal(data mem.BufferSlice, v any) error {
 
 // decoded refuses messages that were none.
 func decoded(req any) error {
-	if m, ok := req.(proto.Message); ok && string(m.ProtoReflect().GetUnknown()) == mark {
+	m, ok := req.(proto.Message)
+	if !ok {
+		return nil
+	}
+	switch string(m.ProtoReflect().GetUnknown()) {
+	case mark:
 		return errNoMessage
+	case markLarge:
+		return waybill.Errorf(waybill.TooLarge, "the message is larger than allowed; at most %d bytes: ask for fewer rows at once", most(req))
 	}
 	return nil
 }

@@ -33,7 +33,8 @@ type Authz struct {
 	// One of read, write, publish, read_personal, invoke, decide, approve, promote, rollback, review, erase, export,
 	// administer.
 	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
-	// True for the few rpcs that any authenticated caller may use (who am I). Resource and action are empty then.
+	// True for the few rpcs that any authenticated caller may use (who am I). Resource and action are empty then; an action
+	// beside it is the right that internal/api/names.go asks for on each name of the request, and on nothing more.
 	AnyCaller     bool `protobuf:"varint,3,opt,name=any_caller,json=anyCaller,proto3" json:"any_caller,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
