@@ -133,7 +133,11 @@ func setup(t *testing.T) *hub {
 	h.objects, h.features, h.models, h.log = objects, features, models, log
 	serve := func(t *testing.T, h *hub) {
 		t.Helper()
-		server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Features: features, Decisions: h.service, Models: models, Log: log, Lineage: graph, Drift: watch}))
+		server := check[*api.Server](t)(api.New(ctx, api.Config{Access: acc, Features: features, Decisions: h.service, Models: models, Log: log, Lineage: graph, Drift: watch,
+			FeastRegistry: func(ctx context.Context, tenant waybill.Tenant, data []byte) error {
+				_, err := objects.Put(ctx, "feast/"+string(tenant)+"/registry.db", bytes.NewReader(data), int64(len(data)))
+				return err
+			}}))
 		web := httptest.NewServer(server.Handler())
 		h.url = web.URL
 		lis := check[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))

@@ -241,8 +241,8 @@ func named(err error, resource string) []string {
 	return []string{resource}
 }
 
-// materializing is POST /materialize and /materialize-incremental. A stock client's "feast materialize" does not call it:
-// it reads its offline store itself and writes here.
+// materializing is POST /materialize and /materialize-incremental. "feast materialize" of 0.66 calls it when the client's
+// online store is remote, and reads nothing itself; older clients read their offline store and write here.
 func (d *Door) materializing(incremental bool) func(http.ResponseWriter, *http.Request, string, string) (string, error) {
 	return func(w http.ResponseWriter, r *http.Request, method, body string) (string, error) {
 		p, err := parsePeriod(body)

@@ -148,7 +148,8 @@ func destination(to string) error {
 }
 
 // materialize waits until online reads have every commit that there is of the named views (of all, without names). More
-// it need not do: rows are online once they are committed.
+// it need not do: rows are online once they are committed. A client may believe that the hub would fetch rows from a source
+// of the client's; where a named view has none at all that is what happened, and it is told.
 func (d *Door) materialize(ctx context.Context, tenant waybill.Tenant, p *period) ([]string, error) {
 	if p.version != "" && len(p.views) != 1 {
 		return nil, waybill.InvalidField("version", "needs feature_views with exactly one name")
@@ -167,6 +168,9 @@ func (d *Door) materialize(ctx context.Context, tenant waybill.Tenant, p *period
 			return nil, err
 		}
 		v, err := d.store.ViewInfo(ctx, tenant, ref)
+		if err == nil && v.Commits == 0 {
+			err = waybill.Errorf(waybill.Invalid, "view %s has no rows here, and this hub does not read a client's sources: send the rows with write_to_online_store, a push or a file", ref)
+		}
 		if err == nil {
 			err = wait(v)
 		}
