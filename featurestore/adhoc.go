@@ -21,7 +21,7 @@ type adhocReaders struct {
 }
 
 // FeaturesReader returns a reader of 1 to 1,000 different features that no service names: its inputs are the join keys of
-// their views, its outputs the features in the order given. Two of them may have the same name when their views differ.
+// their views and what those fall back by, its outputs the features in the order given. Two of them may have the same name when their views differ.
 // Version 0 is the latest, as of at most a second ago. A join key that two views type differently is an Invalid error.
 func (s *Store) FeaturesReader(ctx context.Context, tenant waybill.Tenant, refs []waybill.FeatureRef) (*Reader, error) {
 	if len(refs) == 0 || len(refs) > maxColumns {
@@ -59,47 +59,103 @@ func (s *Store) FeaturesReader(ctx context.Context, tenant waybill.Tenant, refs 
 	return r, nil
 }
 
+// Features are what the reader reads, as "view@v3:feature"; outputs of the same name are these. The list belongs to the
+// reader: do not change it.
+func (r *Reader) Features() []string { return r.service.Features }
+
 // compileFeatures compiles the service that would have these features and no more.
 func (s *Store) compileFeatures(ctx context.Context, tenant waybill.Tenant, refs []waybill.FeatureRef) (*Reader, error) {
-	var sv storedService
-	views := map[waybill.VersionRef]*storedView{} // by what was asked for, and by what that is
-	from := make([]string, 0, 8)                  // input → the view that has it
-	outputs := make([]Column, len(refs))
+	l := adhocList{load: func(ref waybill.VersionRef) (storedView, error) { return s.view(ctx, s.pool, tenant, ref) }, views: map[waybill.VersionRef]*storedView{}}
 	for i, ref := range refs {
-		v := views[ref.View]
-		if v == nil {
-			got, err := s.view(ctx, s.pool, tenant, ref.View)
-			if err != nil {
-				return nil, err
-			}
-			v = &got
-			views[ref.View] = v
-			views[waybill.VersionRef{Name: v.Name, Version: v.Version}] = v
-			for _, k := range v.Entity.Keys {
-				n := slices.IndexFunc(sv.Inputs, func(c Column) bool { return c.Name == k.Name })
-				if n < 0 {
-					sv.Inputs, from = append(sv.Inputs, k), append(from, v.Name)
-				} else if sv.Inputs[n].Type != k.Type {
-					return nil, waybill.InvalidField(fmt.Sprintf("features[%d]", i), fmt.Sprintf("has the join key %s (%s), which is %s in %s; read the two views one by one",
-						k.Name, k.Type, sv.Inputs[n].Type, from[n]))
-				}
-			}
+		field := fmt.Sprintf("features[%d]", i)
+		v, err := l.view(ref.View)
+		if err == nil {
+			err = l.needs(field, v)
+		}
+		if err != nil {
+			return nil, err
 		}
 		ref.View.Version = v.Version
-		sv.Features = append(sv.Features, ref.String())
-		n := slices.IndexFunc(v.Features, func(c Column) bool { return c.Name == ref.Feature })
-		if n < 0 {
-			return nil, waybill.InvalidField(fmt.Sprintf("features[%d]", i), ref.View.String()+" has no feature "+ref.Feature)
-		}
-		outputs[i] = v.Features[n]
+		l.service.Features = append(l.service.Features, ref.String())
 	}
-	p, err := compileService(sv.Service, func(ref waybill.VersionRef) (*View, error) { return &views[ref].View, nil })
+	p, err := compileService(l.service, func(ref waybill.VersionRef) (*View, error) {
+		v, err := l.view(ref)
+		if err != nil {
+			return nil, err
+		}
+		return &v.View, nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	for i := range p.places { // by place and not by name: names may be the same
-		p.places[i] = len(sv.Inputs) + i
-	}
-	p.outputs = outputs
 	return s.open(ctx, tenant, p, waybill.VersionRef{})
+}
+
+// adhocList is a service that is put together from a list of features.
+type adhocList struct {
+	service Service
+	load    func(waybill.VersionRef) (storedView, error)
+	views   map[waybill.VersionRef]*storedView // by what was asked for, and by what that is
+	from    []string                           // input → the view that needs it
+}
+
+func (l *adhocList) view(ref waybill.VersionRef) (*storedView, error) {
+	if v := l.views[ref]; v != nil {
+		return v, nil
+	}
+	v, err := l.load(ref)
+	if err != nil {
+		return nil, err
+	}
+	l.views[ref] = &v
+	l.views[waybill.VersionRef{Name: v.Name, Version: v.Version}] = &v
+	return &v, nil
+}
+
+// needs makes inputs of the join keys of a view, and of what it falls back by.
+func (l *adhocList) needs(field string, v *storedView) error {
+	for _, k := range v.Entity.Keys {
+		if err := l.input(field, k, v.Name); err != nil {
+			return err
+		}
+	}
+	child := &v.View
+	for range maxChain {
+		if child.Fallback == nil {
+			break
+		}
+		ref, err := waybill.ParseVersionRef("fallback.view", child.Fallback.View)
+		if err != nil {
+			return err
+		}
+		parent, err := l.view(ref)
+		if err != nil {
+			return err
+		}
+		keys, err := child.fallbackKeys(&parent.View, ref)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if k.asked != "" {
+				if err := l.input(field, Column{Name: k.asked, Type: k.column.Type}, v.Name); err != nil {
+					return err
+				}
+			}
+		}
+		child = &parent.View
+	}
+	return nil
+}
+
+func (l *adhocList) input(field string, c Column, view string) error {
+	n := slices.IndexFunc(l.service.Inputs, func(in Column) bool { return in.Name == c.Name })
+	if n < 0 {
+		l.service.Inputs, l.from = append(l.service.Inputs, c), append(l.from, view)
+		return nil
+	}
+	if was := l.service.Inputs[n]; was.Type != c.Type {
+		return waybill.InvalidField(field, fmt.Sprintf("is looked up by %s (%s), which is %s in %s; read the two views one by one", c.Name, c.Type, was.Type, l.from[n]))
+	}
+	return nil
 }

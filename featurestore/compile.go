@@ -89,11 +89,13 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 		c.name(in.Name, c.cell(in, nil, []string{request}))
 	}
 	type computed struct {
-		v  *View
-		at int // of the view in plan.views
-		i  int // of the expression
+		v      *View
+		at     int // of the view in plan.views
+		i      int // of the expression
+		listed int // place in Features
 	}
 	var later []computed
+	listed := make([]int, len(s.Features)) // place of each: by place, since a list that is no service may have a name twice
 	for i, f := range s.Features {
 		field := fmt.Sprintf("features[%d]", i)
 		ref, err := waybill.ParseFeatureRef(field, f)
@@ -106,14 +108,15 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 		}
 		v := c.known[ref.View]
 		if n := slices.IndexFunc(v.Features, func(c Column) bool { return c.Name == ref.Feature }); n >= 0 {
-			c.name(ref.Feature, c.feature(at, n))
+			listed[i] = c.feature(at, n)
+			c.name(ref.Feature, listed[i])
 			continue
 		}
 		n := slices.IndexFunc(v.Expressions, func(e Expression) bool { return e.Name == ref.Feature })
 		if n < 0 {
 			return nil, waybill.InvalidField(field, ref.View.String()+" has no feature "+ref.Feature)
 		}
-		later = append(later, computed{v, at, n})
+		later = append(later, computed{v, at, n, i})
 	}
 	for i := range c.views { // grows while it is walked: by views that only stand in
 		if c.views[i].keys != nil {
@@ -133,10 +136,12 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 	for i := range c.features {
 		c.stand(i)
 	}
-	for _, f := range formulas { // all features have their places by now
-		c.name(f.column.Name, c.formula(f))
+	for i, f := range formulas { // all features have their places by now
+		n := c.formula(f)
+		listed[later[i].listed] = n
+		c.name(f.column.Name, n)
 	}
-	names := s.Outputs
+	names, places := s.Outputs, listed
 	if len(names) == 0 {
 		for _, f := range s.Features {
 			names = append(names, f[strings.LastIndexByte(f, ':')+1:])
@@ -154,17 +159,23 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 		}
 		c.named[e.Name] = c.formula(f) // and not c.name: expressions do not read each other
 		if len(s.Outputs) == 0 {
-			names = append(names, e.Name)
+			names, places = append(names, e.Name), append(places, c.named[e.Name])
 		}
 	}
-	return c.finish(names), nil
+	if len(s.Outputs) > 0 {
+		places = nil
+		for _, name := range s.Outputs {
+			places = append(places, c.named[name])
+		}
+	}
+	return c.finish(names, places), nil
 }
 
 // finish lays the outputs out.
-func (c *compiler) finish(names []string) *plan {
+func (c *compiler) finish(names []string, places []int) *plan {
 	p := c.plan
-	for _, name := range names {
-		n := c.named[name]
+	for i, name := range names {
+		n := places[i]
 		p.places, p.outputs = append(p.places, n), append(p.outputs, c.columns[n])
 		if s := c.secret[n]; len(s) > 0 {
 			p.secrets = append(p.secrets, Secret{name, s})

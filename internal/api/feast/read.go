@@ -55,6 +55,13 @@ func (d *Door) read(ctx context.Context, tenant waybill.Tenant, q *query) (*answ
 	if err != nil {
 		return nil, err
 	}
+	for _, s := range r.Secrets() {
+		for _, view := range s.Views {
+			if !d.May(ctx, "view/"+view, "read_personal") {
+				return nil, waybill.Errorf(waybill.Denied, "%s tells personal or secret values of %s; ask for the right to read_personal on view/%s, or leave it out", s.Output, view, view)
+			}
+		}
+	}
 	rows, err := inputRows(r, q)
 	if err != nil {
 		return nil, err
@@ -177,23 +184,32 @@ func blameEntities(err error, q *query) error {
 // was asked for is part of the view's name (view@v2__feature), as in Feast. An expression's view is the service. An output
 // that is an entity column of the request is there already.
 func (a *answer) name(r *featurestore.Reader, refs []waybill.FeatureRef, q *query) error {
+	views := map[string]waybill.VersionRef{} // of the features of a service, by name
+	for i, f := range r.Features() {
+		ref, err := waybill.ParseFeatureRef("features["+strconv.Itoa(i)+"]", f)
+		if err != nil {
+			return err
+		}
+		if views[ref.Feature] = ref.View; !slices.Contains(a.views, ref.View) {
+			a.views = append(a.views, ref.View)
+		}
+	}
 	outputs := r.Outputs()
 	taken := make(map[string]int, len(outputs))
 	for i, out := range outputs {
-		cell := &a.vectors[0].Cells[i]
-		if cell.View.Name == "" && slices.Contains(q.entities.names, out.Name) {
+		view, ofView := views[out.Name]
+		if !ofView && slices.Contains(q.entities.names, out.Name) {
 			continue
-		}
-		if cell.View.Name != "" && !slices.Contains(a.views, cell.View) {
-			a.views = append(a.views, cell.View)
 		}
 		name := out.Name
 		switch {
 		case !q.full:
 		case refs != nil && refs[i].View.Version != 0:
 			name = refs[i].View.String() + "__" + name
-		case cell.View.Name != "":
-			name = cell.View.Name + "__" + name
+		case refs != nil:
+			name = refs[i].View.Name + "__" + name
+		case ofView:
+			name = view.Name + "__" + name
 		case isInput(r, name):
 		default:
 			name = r.Version().Name + "__" + name

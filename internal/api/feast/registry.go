@@ -27,8 +27,8 @@ const maxRegistry = 32 << 20
 //
 // A view is a feature view with its latest version. A version that a service reads and that is not the latest is one more,
 // "view.v1": clients before 0.64 resolve services by themselves and could not say otherwise which they mean. Every join key
-// is an entity. A view is also a push source of its own name, so that the client's push finds it. Expressions are left out:
-// clients from 0.64 on send a service's name, and the hub evaluates them.
+// is an entity. A view is also a push source of its own name, so that the client's push finds it. Expressions of
+// services are left out: clients from 0.64 on send a service's name, and the hub evaluates them.
 func (d *Door) Registry(ctx context.Context, tenant waybill.Tenant, may func(resource string) bool) ([]byte, error) {
 	if may == nil {
 		may = func(string) bool { return true }
@@ -123,13 +123,22 @@ func columns(list []featurestore.Column) []*feastcore.FeatureSpecV2 {
 	return out
 }
 
+// computed are the features of a view with those that are computed from them, which clients read alike.
+func computed(v *featurestore.View) []featurestore.Column {
+	out := slices.Clone(v.Features)
+	for _, e := range v.Expressions {
+		out = append(out, featurestore.Column{Name: e.Name, Type: e.Type})
+	}
+	return out
+}
+
 func (b *registry) view(v *featurestore.ViewInfo, name string) {
 	ref := waybill.VersionRef{Name: v.Name, Version: v.Version}
 	if b.views[ref] != nil {
 		return
 	}
 	at := b.saw(v.At)
-	spec := &feastcore.FeatureViewSpec{Name: name, Project: b.tenant, Features: columns(v.Features), EntityColumns: columns(v.Entity.Keys), Online: true,
+	spec := &feastcore.FeatureViewSpec{Name: name, Project: b.tenant, Features: columns(computed(&v.View)), EntityColumns: columns(v.Entity.Keys), Online: true,
 		Description: v.Description, Owner: v.Owner, Tags: map[string]string{"waybill_version": ref.String()}}
 	for k, t := range v.Tags {
 		spec.Tags[k] = t
