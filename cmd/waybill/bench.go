@@ -76,6 +76,7 @@ var benches = []struct {
 	run         func(ctx context.Context, b *bencher) ([]result, error)
 }{
 	{"online-grpc", "feature vectors over gRPC, against a gRPC echo of the same bytes", benchOnline},
+	{"online-http", "feature vectors through the door for Feast clients, against a net/http echo of the same bytes", benchFeast},
 	{"decide", "decisions with a durable log over gRPC, against COPY and INSERT of the same bytes", benchDecide},
 	{"log-append", "decisions into the log alone, against COPY of the same bytes", benchLogAppend},
 	{"authz", "access checks under 100,000 rules, against a map look-up", benchAuthz},

@@ -47,6 +47,7 @@ var (
 // benchHub is a running hub with one view of 50 features and 10,000 entities.
 type benchHub struct {
 	hub   *hub
+	http  string
 	grpc  string
 	token string
 	stop  func() error
@@ -81,7 +82,7 @@ func (b *bencher) hub(ctx context.Context, name string) (*benchHub, error) {
 	if l.grpc, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return nil, err
 	}
-	out.grpc = l.grpc.Addr().String()
+	out.http, out.grpc = l.http.Addr().String(), l.grpc.Addr().String()
 	run, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- h.run(run, l, time.Second) }()

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,13 +42,19 @@ func newLoad(env environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := load(cmd.Context(), target, env.Getenv("WAYBILL_TOKEN"), method, data, callers, span)
+			token := env.Getenv("WAYBILL_TOKEN")
+			var r loadResult
+			if strings.HasPrefix(target, "http://") {
+				r, err = loadHTTP(cmd.Context(), target, token, data, callers, span)
+			} else {
+				r, err = load(cmd.Context(), target, token, method, data, callers, span)
+			}
 			if err != nil {
 				return err
 			}
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(r)
 		}}
-	cmd.Flags().StringVar(&target, "target", "", "gRPC address")
+	cmd.Flags().StringVar(&target, "target", "", "gRPC address, or a URL to post to")
 	cmd.Flags().StringVar(&method, "method", "", "full method name")
 	cmd.Flags().StringVar(&file, "request", "", "file with the request's bytes")
 	cmd.Flags().IntVar(&callers, "callers", 1, "calls at once")
@@ -113,16 +120,21 @@ func load(ctx context.Context, target, token, method string, data []byte, caller
 		})
 	}
 	wg.Wait()
-	seconds := time.Since(start).Seconds()
+	took := time.Since(start)
 	for _, c := range conns {
 		failed = errors.Join(failed, c.Close())
 	}
+	return summed(all, took, errors.Join(failed, ctx.Err()))
+}
+
+// summed is what all calls of a load come to.
+func summed(all []time.Duration, took time.Duration, failed error) (loadResult, error) {
 	if failed != nil || len(all) == 0 {
-		return loadResult{}, errors.Join(failed, ctx.Err())
+		return loadResult{}, failed
 	}
 	slices.Sort(all)
 	ms := func(q float64) float64 { return float64(all[int(q*float64(len(all)-1))].Microseconds()) / 1000 }
-	return loadResult{Calls: int64(len(all)), Seconds: seconds, P50: ms(.5), P99: ms(.99)}, nil
+	return loadResult{Calls: int64(len(all)), Seconds: took.Seconds(), P50: ms(.5), P99: ms(.99)}, nil
 }
 
 // runLoad starts the load generator as its own process and waits for it.

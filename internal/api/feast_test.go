@@ -233,7 +233,7 @@ func (h *hub) registry(t *testing.T, token string) *feastcore.Registry {
 	req.Header.Set("Authorization", "Bearer "+token)
 	res := check[*http.Response](t)(http.DefaultClient.Do(req))
 	raw := check[[]byte](t)(io.ReadAll(res.Body))
-	if err := res.Body.Close(); err != nil || res.StatusCode != 200 {
+	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("%d %s %v", res.StatusCode, raw, err)
 	}
 	reg := &feastcore.Registry{}

@@ -24,12 +24,10 @@ func appendAnswer(b []byte, a *answer) []byte {
 		}
 		b = appendText(b, name)
 	}
-	for i, name := range a.names {
-		if i+len(a.entities.names) > 0 {
-			b = append(b, ',')
-		}
-		b = appendText(b, name)
+	if len(a.entities.names) > 0 && len(a.names) > 0 {
+		b = append(b, ',')
 	}
+	b = append(b, a.json...)
 	b = append(b, `]},"results":[`...)
 	for i, column := range a.entities.columns {
 		if i > 0 {
@@ -37,12 +35,12 @@ func appendAnswer(b []byte, a *answer) []byte {
 		}
 		b = appendEntities(b, column)
 	}
-	stamps := make([]stamp, len(a.vectors))
-	for i, place := range a.places {
+	stamps := make([]stamp, a.batch.Rows())
+	for i, output := range a.outputs {
 		if i+len(a.entities.columns) > 0 {
 			b = append(b, ',')
 		}
-		b = appendColumn(b, a.vectors, place, stamps)
+		b = a.appendColumn(b, output, stamps)
 	}
 	return append(b, `],"status":true}`...)
 }
@@ -72,47 +70,64 @@ func appendEntities(b []byte, column []any) []byte {
 	return append(b, `]}`...)
 }
 
-func appendColumn(b []byte, vectors []featurestore.Vector, place int, stamps []stamp) []byte {
+func (a *answer) appendColumn(b []byte, output int, stamps []stamp) []byte {
+	var raw featurestore.Raw
 	b = append(b, `{"values":[`...)
-	for i := range vectors {
+	for i := range stamps {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b, stamps[i].null = appendValue(b, vectors[i].Cells[place].Value)
+		a.batch.Value(i, output, &raw)
+		b, stamps[i].null = appendRaw(b, &raw)
 	}
 	b = append(b, `],"statuses":["`...)
-	for i := range vectors {
+	for i := range stamps {
 		if i > 0 {
 			b = append(b, `","`...)
 		}
-		b = append(b, status(vectors[i].Cells[place].Status, stamps[i].null)...)
+		s, event := a.worth(i, output)
+		b = append(b, status(s, stamps[i].null)...)
+		stamps[i].next = event
 	}
 	b = append(b, `"],"event_timestamps":[`...)
-	for i := range vectors {
+	for i := range stamps {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = stamps[i].append(b, vectors[i].Cells[place].Event)
+		b = stamps[i].append(b)
 	}
 	return append(b, `]}`...)
 }
 
 // stamp keeps the last event time that was written for a row: all features of a view share theirs.
 type stamp struct {
-	event time.Time
-	text  []byte
-	null  bool // the column at hand is null for the row
+	event, next int64 // µs; the one in text and the one of the column at hand, 0 for none
+	text        []byte
+	null        bool // the column at hand is null for the row
 }
 
-func (s *stamp) append(b []byte, event time.Time) []byte {
-	if event.IsZero() {
+func (s *stamp) append(b []byte) []byte {
+	if s.next == 0 {
 		return append(b, epoch...)
 	}
-	if s.text == nil || !event.Equal(s.event) {
-		s.event = event
-		s.text = append(appendTime(append(s.text[:0], '"'), event), '"')
+	if s.text == nil || s.next != s.event {
+		s.event = s.next
+		s.text = append(appendTime(append(s.text[:0], '"'), time.UnixMicro(s.next)), '"')
 	}
 	return append(b, s.text...)
+}
+
+// appendRaw is appendValue without a box.
+func appendRaw(b []byte, raw *featurestore.Raw) (out []byte, null bool) {
+	switch raw.Kind {
+	case featurestore.RawFloat:
+		return appendNumber(b, raw.Float)
+	case featurestore.RawInt:
+		return strconv.AppendInt(b, raw.Int, 10), false
+	case featurestore.RawNull:
+		return append(b, "null"...), true
+	}
+	return appendValue(b, boxed(raw))
 }
 
 // appendTime writes RFC 3339 with no, three or six digits of the second: Python before 3.11 reads no other.
@@ -136,10 +151,7 @@ func appendValue(b []byte, v any) (out []byte, null bool) {
 	case int64:
 		return strconv.AppendInt(b, v, 10), false
 	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return append(b, "null"...), true
-		}
-		return appendFloat(b, v), false
+		return appendNumber(b, v)
 	case string:
 		return appendText(b, v), false
 	case featurestore.Decimal:
@@ -176,6 +188,13 @@ func appendList[T any](b []byte, list []T) (out []byte, null bool) {
 		}
 	}
 	return append(b, ']'), false
+}
+
+func appendNumber(b []byte, x float64) (out []byte, null bool) {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return append(b, "null"...), true
+	}
+	return appendFloat(b, x), false
 }
 
 // appendFloat writes the shortest text that reads as the same float, always with a point or an exponent: clients take a

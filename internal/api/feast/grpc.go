@@ -122,10 +122,14 @@ func (d *Door) getOnline(ctx context.Context, actor waybill.Actor, req *feastser
 	if err := q.entities.even("entities"); err != nil {
 		return nil, err
 	}
+	if _, err := d.asked(&q); err != nil {
+		return nil, err
+	}
 	a, err := d.read(ctx, actor.Tenant, &q)
 	if err != nil {
 		return nil, err
 	}
+	defer a.batch.Release()
 	return a.message(q.versions), nil
 }
 
@@ -169,21 +173,43 @@ func (a *answer) message(versions bool) *feastserving.GetOnlineFeaturesResponse 
 		}
 		out.Results = append(out.Results, r)
 	}
-	for i, place := range a.places {
-		r := &feastserving.GetOnlineFeaturesResponse_FeatureVector{Values: make([]*feasttypes.Value, len(a.vectors)),
-			Statuses: make([]feastserving.FieldStatus, len(a.vectors)), EventTimestamps: make([]*timestamppb.Timestamp, len(a.vectors))}
-		for j := range a.vectors {
-			c := &a.vectors[j].Cells[place]
-			value, null := toValue(a.types[i], c.Value)
+	rows := a.batch.Rows()
+	var raw featurestore.Raw
+	for i, output := range a.outputs {
+		r := &feastserving.GetOnlineFeaturesResponse_FeatureVector{Values: make([]*feasttypes.Value, rows),
+			Statuses: make([]feastserving.FieldStatus, rows), EventTimestamps: make([]*timestamppb.Timestamp, rows)}
+		for j := range rows {
+			a.batch.Value(j, output, &raw)
+			value, null := toValue(a.types[i], boxed(&raw))
+			s, event := a.worth(j, output)
 			r.Values[j] = value
-			r.Statuses[j] = feastserving.FieldStatus(feastserving.FieldStatus_value[string(status(c.Status, null))])
-			if r.EventTimestamps[j] = never; !c.Event.IsZero() {
-				r.EventTimestamps[j] = timestamppb.New(c.Event)
+			r.Statuses[j] = feastserving.FieldStatus(feastserving.FieldStatus_value[string(status(s, null))])
+			if r.EventTimestamps[j] = never; event != 0 {
+				r.EventTimestamps[j] = timestamppb.New(time.UnixMicro(event))
 			}
 		}
 		out.Results = append(out.Results, r)
 	}
 	return out
+}
+
+// boxed is a raw value as the store's other readers give it.
+func boxed(raw *featurestore.Raw) any {
+	switch raw.Kind {
+	case featurestore.RawBool:
+		return raw.Int != 0
+	case featurestore.RawInt:
+		return raw.Int
+	case featurestore.RawFloat:
+		return raw.Float
+	case featurestore.RawText:
+		return string(raw.Text)
+	case featurestore.RawTime:
+		return time.UnixMicro(raw.Int).UTC()
+	case featurestore.RawOther:
+		return raw.Other
+	}
+	return nil
 }
 
 // fromValue reads a value. Sets, maps and what else this hub has not are unknown fields here; they are refused.
@@ -309,6 +335,7 @@ func listValue(t featurestore.Type, list []any) (*feasttypes.Value, bool) {
 		return &feasttypes.Value{Val: &feasttypes.Value_StringListVal{StringListVal: &feasttypes.StringList{Val: each(list, func(x featurestore.Decimal) string { return string(x) })}}}, false
 	case "list<string>":
 		return &feasttypes.Value{Val: &feasttypes.Value_StringListVal{StringListVal: &feasttypes.StringList{Val: each(list, func(x string) string { return x })}}}, false
+	default: // no list
 	}
 	return &feasttypes.Value{}, true
 }

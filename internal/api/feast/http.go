@@ -42,6 +42,8 @@ type Door struct {
 	store *featurestore.Store
 	clock waybill.Clock
 	mux   *http.ServeMux
+	lists cache[string, *featureList] // by the text that they were read from
+	heads cache[headKey, *head]
 }
 
 // New makes the door. It is an http.Handler for what is below Prefix; its gRPC services are Serving and Server.
@@ -107,9 +109,15 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, error
 	if r.ContentLength > most {
 		return "", waybill.Errorf(waybill.TooLarge, "the body has %d bytes; at most %d: send fewer rows at once", r.ContentLength, most)
 	}
-	var b strings.Builder
-	b.Grow(int(max(0, r.ContentLength)))
-	_, err := io.Copy(&b, http.MaxBytesReader(w, r.Body, most))
+	body := http.MaxBytesReader(w, r.Body, most)
+	var b []byte
+	var err error
+	if r.ContentLength >= 0 {
+		b = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(body, b)
+	} else {
+		b, err = io.ReadAll(body)
+	}
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -117,7 +125,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (string, error
 	case err != nil:
 		return "", waybill.Wrap(waybill.Invalid, err, "the body ended early; send all of it")
 	}
-	return b.String(), nil
+	return string(b), nil
 }
 
 // fail answers with an error. The body is always JSON: Feast's clients parse it whatever the status.
@@ -145,7 +153,7 @@ func sendJSON(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	if _, err := w.Write(body); err != nil {
+	if _, err := w.Write(body); err != nil { //nolint:gosec // JSON, said to be JSON; outermost forbids to sniff for more
 		return // the client is gone
 	}
 }
@@ -168,7 +176,7 @@ func (d *Door) getOnlineFeatures(w http.ResponseWriter, r *http.Request, method,
 	var resources []string
 	q, err := parseQuery(body)
 	if err == nil {
-		resources, err = Resources(q.service, q.features)
+		resources, err = d.asked(&q)
 	}
 	if q.service != "" {
 		missing = serviceMissing
@@ -183,6 +191,7 @@ func (d *Door) getOnlineFeatures(w http.ResponseWriter, r *http.Request, method,
 			inner = err
 			return err
 		}
+		defer a.batch.Release()
 		buf, ok := buffers.Get().(*[]byte)
 		if !ok {
 			buf = new([]byte)

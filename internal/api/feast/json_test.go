@@ -187,7 +187,7 @@ func TestAppendValue_ReadsBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := rapid.OneOf(rapid.Float64().AsAny(), rapid.Int64().AsAny(), rapid.String().AsAny(), rapid.Bool().AsAny(),
 			rapid.SliceOfN(rapid.Float64(), 0, 5).AsAny()).Draw(t, "value")
-		var want any = v
+		want := v
 		list, isList := v.([]float64)
 		if isList {
 			anys := make([]any, len(list))

@@ -84,6 +84,8 @@ func clip(s string) string {
 type query struct {
 	service  string
 	features []string
+	text     string // what the features were read from; "" over gRPC
+	list     *featureList
 	full     bool // names are view__feature
 	versions bool // gRPC only: tell which version of each view answered
 	entities frame
@@ -96,18 +98,19 @@ func parseQuery(text string) (q query, err error) {
 	if err != nil {
 		return q, err
 	}
-	seen := map[string]bool{}
+	var seen once
 	if err := s.object(func(name string) (err error) {
-		if seen[name] {
-			return waybill.InvalidField(clip(name), "is there twice; give it once")
+		if err := seen.add(name); err != nil {
+			return err
 		}
-		seen[name] = true
 		null := s.next() == 'n'
 		switch {
 		case name == "feature_service" && !null:
 			q.service, err = s.string()
 		case name == "features" && !null:
+			from := s.at
 			q.features, err = s.texts("features", maxFeatures)
+			q.text = s.text[from:s.at]
 		case name == "full_feature_names" && !null:
 			q.full, err = s.bool()
 		case name == "entities":
@@ -122,11 +125,29 @@ func parseQuery(text string) (q query, err error) {
 	return q, s.end()
 }
 
+// once refuses a name of a body's object that is there twice: which of the two counts is not ours to guess.
+type once []string
+
+// maxNames is how many names a body's object may have; Feast's clients send up to eight.
+const maxNames = 64
+
+func (o *once) add(name string) error {
+	if slices.Contains(*o, name) {
+		return waybill.InvalidField(clip(name), "is there twice; give it once")
+	}
+	if len(*o) == maxNames {
+		return waybill.Errorf(waybill.TooLarge, "the body has more than %d names", maxNames)
+	}
+	*o = append(*o, name)
+	return nil
+}
+
 // texts reads a list of texts.
 func (s *scanner) texts(field string, most int) (list []string, err error) {
 	if s.next() != '[' {
 		return nil, waybill.InvalidField(field, "must be a list of texts")
 	}
+	list = make([]string, 0, 64)
 	err = s.array(func() error {
 		if len(list) == most {
 			return waybill.Errorf(waybill.TooLarge, "%s has more than %d entries", field, most)
@@ -151,12 +172,11 @@ func parseWrite(text, field string) (w write, err error) {
 	if err != nil {
 		return w, err
 	}
-	seen := map[string]bool{}
+	var seen once
 	if err := s.object(func(name string) (err error) {
-		if seen[name] {
-			return waybill.InvalidField(clip(name), "is there twice; give it once")
+		if err := seen.add(name); err != nil {
+			return err
 		}
-		seen[name] = true
 		switch name {
 		case field:
 			w.view, err = s.string()
@@ -188,7 +208,11 @@ func parsePeriod(text string) (p period, err error) {
 	if err != nil {
 		return p, err
 	}
+	var seen once
 	if err := s.object(func(name string) (err error) {
+		if err := seen.add(name); err != nil {
+			return err
+		}
 		if s.next() == 'n' {
 			return s.skip(1)
 		}
