@@ -84,3 +84,13 @@ func (s *Store) HistoryRows(ctx context.Context, tenant waybill.Tenant, ref wayb
 	slices.Sort(rows)
 	return rows, len(h.sources), nil
 }
+
+// MaxAdhoc is how many lists of features are kept.
+const MaxAdhoc = maxAdhoc
+
+// Adhoc is how many are.
+func (s *Store) Adhoc() int {
+	s.adhoc.mu.RLock()
+	defer s.adhoc.mu.RUnlock()
+	return len(s.adhoc.byID)
+}

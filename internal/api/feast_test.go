@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -21,6 +23,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"waybill"
+	"waybill/featurestore"
 	"waybill/internal/access"
 	feastcore "waybill/proto/feast/core"
 	feastserving "waybill/proto/feast/serving"
@@ -310,6 +313,89 @@ func TestFeast_GRPC(t *testing.T) {
 		if _, err := serving.GetOnlineFeatures(ctx, c.req); status.Code(err) != c.code || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%.80v: %v; want %v %s", c.req, err, c.code, c.says)
 		}
+	}
+}
+
+// A value of a view that stands in is present, with the time of its own row; what is secret is for those who may see it.
+func TestFeast_FallbackAndSecrets(t *testing.T) {
+	t.Parallel()
+	h := setup(t)
+	ctx := context.Background()
+	check[int64](t)(h.access.BindRole(ctx, h.ann, h.ann.ID, "data-scientist"))
+	check[[]featurestore.Change](t)(h.features.Apply(ctx, h.ann, check[featurestore.Definitions](t)(featurestore.ParseDefinitions([]byte(`
+kind: View
+name: categories
+entity: {name: category, keys: [{name: category, type: string}]}
+features: [{name: demand, type: float64}]
+---
+kind: View
+name: skus
+entity: {name: sku, keys: [{name: sku, type: string}]}
+features: [{name: demand, type: float64}, {name: buyer, type: string, sensitivity: secret}]
+expressions: [{name: twice, type: float64, expr: "demand * 2.0"}]
+fallback: {view: categories}
+`))), "for Feast clients"))
+	check[featurestore.Commit](t)(h.features.Push(ctx, h.ann, featurestore.PushRequest{View: waybill.VersionRef{Name: "categories"}, BatchID: "1",
+		Rows: []map[string]any{{"category": "shoes", "demand": 4.0, "event_time": "2026-01-01T00:00:00.25Z"}}}))
+	code, body, _ := h.post(t, "/get-online-features", h.token, `{"entities":{"sku":["new","new"],"category":["shoes","hats"]},"features":["skus:demand","skus:twice"]}`)
+	const epoch, then = `"1970-01-01T00:00:00Z"`, `"2026-01-01T00:00:00.250Z"`
+	want := `{"values":[4.0,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":[` + then + `,` + epoch + `]},` +
+		`{"values":[8.0,null],"statuses":["PRESENT","NOT_FOUND"],"event_timestamps":[` + then + `,` + epoch + `]}]`
+	if code != 200 || !strings.Contains(body, want) {
+		t.Errorf("%d %s\nlacks\n%s", code, body, want)
+	}
+	secret := `{"entities":{"sku":["new"]},"features":["skus:buyer"]}`
+	if code, body, says := h.post(t, "/get-online-features", h.token, secret); code != 403 || !strings.Contains(says.Message, "read_personal on view/skus") {
+		t.Errorf("%d %s", code, body)
+	}
+	if _, err := feastserving.NewServingServiceClient(h.grpc).GetOnlineFeatures(bearing(h.token), asking("skus:buyer", "sku", &feasttypes.Value{Val: &feasttypes.Value_StringVal{StringVal: "new"}})); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("gRPC: %v", err)
+	}
+	check[int64](t)(h.access.BindRole(ctx, h.ann, h.ann.ID, "compliance"))
+	if code, body, _ := h.post(t, "/get-online-features", h.token, secret); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
+}
+
+// Messages that are nearly right are refused, never a defect.
+func TestFeast_NearlyRightMessages(t *testing.T) {
+	t.Parallel()
+	h := feastHub(t)
+	text := func(s string) *feasttypes.Value {
+		return &feasttypes.Value{Val: &feasttypes.Value_StringVal{StringVal: s}}
+	}
+	good := []struct {
+		method string
+		m      proto.Message
+	}{
+		{feastserving.ServingService_GetOnlineFeatures_FullMethodName, asking("drivers:load drivers@v1:trips", "driver_id", int64Value(1001), text("7"))},
+		{feastserving.GrpcFeatureServer_Push_FullMethodName, &feastserving.PushRequest{StreamFeatureView: "empty", To: "online",
+			Features: map[string]string{"driver_id": "8", "load": "3.5", "event_timestamp": "2026-01-01T00:00:00"}}},
+		{feastserving.GrpcFeatureServer_WriteToOnlineStore_FullMethodName, &feastserving.WriteToOnlineStoreRequest{FeatureViewName: "empty",
+			TypedFeatures: map[string]*feasttypes.Value{"driver_id": int64Value(9), "load": {Val: &feasttypes.Value_FloatVal{FloatVal: 1}}, "event_timestamp": text("2026-01-01")}}},
+	}
+	rng := rand.New(rand.NewPCG(4, 2))
+	counts := map[codes.Code]int{}
+	for i := range 600 {
+		g := good[i%len(good)]
+		raw := check[[]byte](t)(proto.Marshal(g.m))
+		for range rng.IntN(4) {
+			raw[rng.IntN(len(raw))] = byte(rng.Uint32())
+		}
+		raw = raw[:len(raw)-rng.IntN(3)*rng.IntN(2)]
+		ctx, cancel := context.WithTimeout(bearing(h.token), 10*time.Second)
+		var out []byte
+		err := h.grpc.Invoke(ctx, g.method, &raw, &out, grpc.ForceCodecV2(rawCodec{}))
+		cancel()
+		counts[status.Code(err)]++
+		switch status.Code(err) {
+		case codes.OK, codes.InvalidArgument, codes.NotFound, codes.PermissionDenied, codes.OutOfRange:
+		default:
+			t.Errorf("%s %q: %v", g.method, raw, err)
+		}
+	}
+	if counts[codes.OK] < 50 || counts[codes.InvalidArgument] < 50 {
+		t.Errorf("%v", counts)
 	}
 }
 

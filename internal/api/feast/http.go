@@ -44,11 +44,15 @@ type Door struct {
 	mux   *http.ServeMux
 	lists cache[string, *featureList] // by the text that they were read from
 	heads cache[headKey, *head]
+	large chan struct{} // one for each large frame that is in memory
 }
+
+// largeFrames is how many large frames are taken apart at once; others wait.
+const largeFrames = 4
 
 // New makes the door. It is an http.Handler for what is below Prefix; its gRPC services are Serving and Server.
 func New(c Config) *Door {
-	d := &Door{Config: c, store: c.Store, clock: c.Clock, mux: http.NewServeMux()}
+	d := &Door{Config: c, store: c.Store, clock: c.Clock, mux: http.NewServeMux(), large: make(chan struct{}, largeFrames)}
 	if d.clock == nil {
 		d.clock = waybill.SystemClock
 	}
@@ -220,6 +224,14 @@ func (d *Door) writeToOnlineStore(w http.ResponseWriter, r *http.Request, method
 }
 
 func (d *Door) written(w http.ResponseWriter, r *http.Request, method, field, body string, answer []byte) error {
+	if int64(len(body)) > d.MaxBody { // its values take some fifteen times as much memory
+		select {
+		case d.large <- struct{}{}:
+			defer func() { <-d.large }()
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+	}
 	in, err := parseWrite(body, field)
 	if err == nil {
 		_, err = waybill.ParseVersionRef(field, in.view)
