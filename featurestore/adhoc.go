@@ -20,9 +20,10 @@ type adhocReaders struct {
 	byID map[string]cachedReader // guarded by mu
 }
 
-// FeaturesReader returns a reader of 1 to 1,000 different features that no service names: its inputs are the join keys of
-// their views and what those fall back by, its outputs the features in the order given. Two of them may have the same name when their views differ.
-// Version 0 is the latest, as of at most a second ago. A join key that two views type differently is an Invalid error.
+// FeaturesReader returns a reader of 1 to 1,000 features that no service names: its inputs are the join keys of their views
+// and what those fall back by, its outputs the features in the order given. Two of them may have the same name when their
+// views differ. Version 0 is the latest, as of at most a second ago. Something to look up by that two views type differently
+// is an Invalid error.
 func (s *Store) FeaturesReader(ctx context.Context, tenant waybill.Tenant, refs []waybill.FeatureRef) (*Reader, error) {
 	if len(refs) == 0 || len(refs) > maxColumns {
 		return nil, waybill.InvalidField("features", fmt.Sprintf("must be 1 to %d; there are %d", maxColumns, len(refs)))
