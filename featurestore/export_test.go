@@ -66,7 +66,7 @@ func (s *Store) HistoryRows(ctx context.Context, tenant waybill.Tenant, ref wayb
 			if err != nil {
 				return nil, 0, err
 			}
-			columns, err := src.Columns(ctx, p)
+			columns, _, err := src.Columns(ctx, p)
 			if err != nil {
 				return nil, 0, err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -106,7 +107,8 @@ func (s *Store) joinView(ctx context.Context, key viewKey, v *View, features []i
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	r := asof.Request{Order: order, At: at, TTL: ttl.Microseconds(), Delay: t.DelayUS, Through: through, Sources: h.sources, Types: h.types}
+	r := asof.Request{Order: order, At: at, TTL: ttl.Microseconds(), Delay: t.DelayUS, Through: through, Sources: h.sources, Types: h.types,
+		Workers: 2 * runtime.GOMAXPROCS(0)} // half of them wait for the bucket
 	if !t.Cutoff.IsZero() {
 		us := t.Cutoff.UnixMicro()
 		r.Cutoff = &us

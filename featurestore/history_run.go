@@ -12,11 +12,9 @@ import (
 	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
-	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
-	"github.com/apache/arrow/go/v17/parquet/file"
 	"github.com/apache/arrow/go/v17/parquet/metadata"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 
@@ -225,6 +223,7 @@ type run struct {
 	meta   *metadata.FileMetaData
 	keys   int
 	schema *arrow.Schema
+	free   buffers
 }
 
 // openRun reads a run's index and holds it against what the manifest says and what the view's history looks like.
@@ -252,7 +251,7 @@ func openRun(ctx context.Context, b *bucket.Bucket, m *manifestRun, v *View) (*r
 	if r.meta, err = metadata.NewFileMetaData(bytes.Clone(r.index.Footer), nil); err != nil {
 		return nil, wrong(err)
 	}
-	f, err := r.reader(nil)
+	f, err := r.reader(&fetched{})
 	if err != nil {
 		return nil, wrong(err)
 	}
@@ -274,178 +273,4 @@ func openRun(ctx context.Context, b *bucket.Bucket, m *manifestRun, v *View) (*r
 	}
 	r.schema = historySchema(v, nulls)
 	return r, nil
-}
-
-// fetched are stretches of a file, in their order; it reads as if it were the file.
-type fetched struct {
-	*bytes.Reader // never read: for Seek
-	size          int64
-	from          []int64
-	data          [][]byte
-}
-
-// Seek is only asked for the size.
-func (f *fetched) Seek(offset int64, whence int) (int64, error) {
-	if whence == io.SeekEnd {
-		return f.size + offset, nil
-	}
-	return offset, nil
-}
-
-// ReadAt reads what was fetched.
-func (f *fetched) ReadAt(p []byte, off int64) (int, error) {
-	for i, from := range f.from {
-		if d := f.data[i]; off >= from && off+int64(len(p)) <= from+int64(len(d)) {
-			return copy(p, d[off-from:]), nil
-		}
-	}
-	return 0, fmt.Errorf("bytes %d to %d were not fetched", off, off+int64(len(p)))
-}
-
-func (r *run) reader(f *fetched) (*pqarrow.FileReader, error) {
-	if f == nil {
-		f = &fetched{}
-	}
-	f.size = 1 << 62
-	pf, err := file.NewParquetReader(f, file.WithMetadata(r.meta))
-	if err != nil {
-		return nil, err
-	}
-	return pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-}
-
-// gap is how many bytes that nobody wants are fetched rather than asking twice.
-const gap = 64 << 10
-
-// read fetches, verifies and decodes columns of a row group.
-func (r *run) read(ctx context.Context, group int, columns []int) (_ []arrow.Array, err error) {
-	defer func() {
-		if p := recover(); p != nil { // the library panics on what it cannot read
-			err = waybill.Errorf(waybill.Corrupt, "the history %s cannot be read: %v", r.key, p)
-		}
-	}()
-	f := &fetched{}
-	wanted := slices.Sorted(slices.Values(columns))
-	for i := 0; i < len(wanted); {
-		first := r.index.Chunks[group][wanted[i]]
-		end := first.Offset + first.Size
-		j := i + 1
-		for ; j < len(wanted); j++ {
-			next := r.index.Chunks[group][wanted[j]]
-			if next.Offset > end+gap {
-				break
-			}
-			end = max(end, next.Offset+next.Size)
-		}
-		data, err := r.bucket.GetRange(ctx, r.key, first.Offset, end-first.Offset)
-		if errors.Is(err, bucket.ErrNotFound) {
-			return nil, waybill.Wrap(waybill.Corrupt, err, "the object "+r.key+" is gone from the bucket; restore it")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read run: %w", err)
-		}
-		for ; i < j; i++ {
-			c := r.index.Chunks[group][wanted[i]]
-			if sum := sha256.Sum256(data[c.Offset-first.Offset:][:c.Size]); !bytes.Equal(sum[:], c.SHA256) {
-				return nil, waybill.Errorf(waybill.Corrupt, "column %d of part %d of %s does not match its digest", wanted[i], group, r.key)
-			}
-		}
-		f.from, f.data = append(f.from, first.Offset), append(f.data, data)
-	}
-	rd, err := r.reader(f)
-	if err != nil {
-		return nil, fmt.Errorf("read run: %w", err)
-	}
-	out := make([]arrow.Array, len(columns))
-	for i, c := range columns {
-		if out[i], err = decodeChunk(ctx, rd, group, c, r.schema.Field(c).Type); err != nil {
-			return nil, waybill.Wrap(waybill.Corrupt, err, "the history "+r.key+" cannot be read")
-		}
-	}
-	return out, nil
-}
-
-// decodeChunk reads a column of a row group, which must be of type t.
-func decodeChunk(ctx context.Context, rd *pqarrow.FileReader, group, column int, t arrow.DataType) (arrow.Array, error) {
-	c, err := rd.RowGroup(group).Column(column).Read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var a arrow.Array
-	switch len(c.Chunks()) {
-	case 0:
-		return nil, errors.New("a column has no values")
-	case 1:
-		a = c.Chunk(0)
-	default:
-		if a, err = array.Concatenate(c.Chunks(), memory.DefaultAllocator); err != nil {
-			return nil, err
-		}
-	}
-	if arrow.TypeEqual(a.DataType(), t) {
-		return a, nil
-	}
-	// Lists come back with other names and nullability inside, which the values do not have.
-	l, ok := a.DataType().(*arrow.ListType)
-	w, isList := t.(*arrow.ListType)
-	if !ok || !isList || !arrow.TypeEqual(l.Elem(), w.Elem()) {
-		return nil, fmt.Errorf("a column is %s, not %s", a.DataType(), t)
-	}
-	d := a.Data()
-	return array.MakeFromData(array.NewData(t, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset())), nil
-}
-
-// record reads a whole row group.
-func (r *run) record(ctx context.Context, group int) (arrow.Record, error) {
-	all := make([]int, r.schema.NumFields())
-	for i := range all {
-		all[i] = i
-	}
-	cols, err := r.read(ctx, group, all)
-	if err != nil {
-		return nil, err
-	}
-	return array.NewRecord(r.schema, cols, int64(cols[0].Len())), nil
-}
-
-// runSource is a run as the join reads it.
-type runSource struct {
-	*run
-	features []int // columns of the run
-}
-
-// Parts are the ranges of hashes that have rows.
-func (r *runSource) Parts() []asof.Part {
-	out := make([]asof.Part, len(r.index.Parts))
-	for i, p := range r.index.Parts {
-		out[i] = asof.PartOf(r.index.Bits, p)
-	}
-	return out
-}
-
-// Heads reads keys and clocks.
-func (r *runSource) Heads(ctx context.Context, part int) (asof.Heads, error) {
-	n := r.schema.NumFields()
-	var columns []int
-	for i := range n {
-		if i < r.keys || i >= n-asof.Clocks {
-			columns = append(columns, i)
-		}
-	}
-	cols, err := r.read(ctx, part, columns)
-	if err != nil {
-		return asof.Heads{}, err
-	}
-	h := asof.Heads{Keys: cols[:r.keys]}
-	for i, into := range []*[]int64{&h.Event, &h.Knowledge, &h.Seq} {
-		if *into, err = asof.Int64s(cols[r.keys+i]); err != nil {
-			return asof.Heads{}, waybill.Wrap(waybill.Corrupt, err, "the history "+r.key+" cannot be read")
-		}
-	}
-	return h, nil
-}
-
-// Columns reads features.
-func (r *runSource) Columns(ctx context.Context, part int) ([]arrow.Array, error) {
-	return r.read(ctx, part, r.features)
 }

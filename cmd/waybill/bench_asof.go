@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet/file"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"waybill"
@@ -94,8 +96,8 @@ func benchAsof(ctx context.Context, b *bencher) (_ []result, err error) {
 		for v := range c.views {
 			view := fmt.Sprintf("history%d_%d", c.history, v)
 			if !made[view] {
-				b.note("  pushing %d rows to %s and making runs of them", c.history, view)
-				if err := asofHistory(ctx, store, view, c.history, uint64(v)); err != nil {
+				b.note("  making a log of %d rows for %s and a run of it", c.history, view)
+				if err := asofHistory(ctx, pool, objects, store, view, c.history, uint64(v)); err != nil {
 					return nil, err
 				}
 				made[view] = true
@@ -104,7 +106,7 @@ func benchAsof(ctx context.Context, b *bencher) (_ []result, err error) {
 			name := filepath.Join(b.dir, view+".parquet")
 			if _, err := os.Stat(name); err != nil && python != "" {
 				var id waybill.ID
-				if err := pool.QueryRow(ctx, `SELECT id FROM featurestore.history_run WHERE view = $1 AND replaced_at IS NULL`, view).Scan(&id); err != nil {
+				if err := pool.QueryRow(ctx, string(asofRun), benchTenant, view).Scan(&id); err != nil {
 					return nil, fmt.Errorf("find the run of %s: %w", view, err)
 				}
 				if err := download(ctx, objects, "featurestore/history/"+id.String()+".parquet", name); err != nil {
@@ -241,11 +243,24 @@ func writeArrow(name string, rec arrow.Record) (err error) {
 	return errors.Join(w.Write(rec), w.Close()) // closes the file, too
 }
 
-// asofHistory publishes a view and fills it with commits of at most a million rows, in the order of their event times.
-func asofHistory(ctx context.Context, store *featurestore.Store, view string, rows int, series uint64) error {
+// The log of a view as it is after so many commits. Pushing ten million rows would take longer than what is measured.
+const (
+	asofCommit pg.SQL = `
+INSERT INTO featurestore.commit (tenant, view, version, seq, batch_id, digest, rows, min_event, max_event, object, actor, created_at)
+VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
+	asofLogEnd pg.SQL = `UPDATE featurestore.log SET seq = $3, known_at = $4 WHERE tenant = $1 AND view = $2 AND version = 1`
+	asofRun    pg.SQL = `SELECT id FROM featurestore.history_run WHERE tenant = $1 AND view = $2 AND replaced_at IS NULL`
+)
+
+// asofHistory publishes a view, fills its log with commits of a million rows in the order of their event times, as files
+// that ingesting them would have written, and makes a run of it.
+func asofHistory(ctx context.Context, pool *pgxpool.Pool, objects *bucket.Bucket, store *featurestore.Store, view string, rows int, series uint64) error {
 	var columns []string
+	fields := []arrow.Field{{Name: "thing", Type: arrow.PrimitiveTypes.Int64}}
 	for i := range asofFeatures {
-		columns = append(columns, fmt.Sprintf("{name: %s_f%d, type: float64}", view, i))
+		name := fmt.Sprintf("%s_f%d", view, i)
+		columns = append(columns, fmt.Sprintf("{name: %s, type: float64}", name))
+		fields = append(fields, arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64, Nullable: true})
 	}
 	d, err := featurestore.ParseDefinitions([]byte(fmt.Sprintf("kind: View\nname: %s\nentity: {name: thing, keys: [{name: thing, type: int64}]}\nfeatures: [%s]\n", view, strings.Join(columns, ", "))))
 	if err != nil {
@@ -254,30 +269,26 @@ func asofHistory(ctx context.Context, store *featurestore.Store, view string, ro
 	if _, err := store.Apply(ctx, benchAuthor, d, "benchmark"); err != nil {
 		return err
 	}
-	fields := []arrow.Field{{Name: "thing", Type: arrow.PrimitiveTypes.Int64}, {Name: "event_time", Type: asofTime()}}
-	for i := range asofFeatures {
-		fields = append(fields, arrow.Field{Name: fmt.Sprintf("%s_f%d", view, i), Type: arrow.PrimitiveTypes.Float64})
-	}
-	schema := arrow.NewSchema(fields, nil)
-	const batch = 500_000
+	schema := arrow.NewSchema(append(fields, arrow.Field{Name: "event_time", Type: asofTime()}), nil)
+	const batch = 1_000_000
+	now := time.Now().UTC()
+	seq := 0
 	for from := 0; from < rows; from += batch {
 		n := min(batch, rows-from)
 		keys, times := make([]int64, n), make([]int64, n)
-		values := make([][]float64, asofFeatures)
-		for f := range values {
-			values[f] = make([]float64, n)
+		cols := []arrow.Array{nil}
+		for i := range keys {
+			keys[i], times[i] = below(3+series, uint64(from+i), rows/asofRowsPerKey), asofStart+int64(from+i)*asofStep
 		}
-		for i := range n {
-			at := uint64(from + i)
-			keys[i], times[i] = below(3+series, at, rows/asofRowsPerKey), asofStart+int64(at)*asofStep
-			for f := range values {
-				values[f][i] = float64(below(10+10*series+uint64(f), at, 1<<20)) // whole numbers: their sums are exact in any order
+		for f := range asofFeatures {
+			values := make([]float64, n)
+			for i := range values { // whole numbers: their sums are exact in any order
+				values[i] = float64(below(10+10*series+uint64(f), uint64(from+i), 1<<20))
 			}
+			cols = append(cols, array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Float64, n, []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Float64Traits.CastToBytes(values))}, nil, 0, 0)))
 		}
-		cols := []arrow.Array{int64Column(fields[0].Type, keys), int64Column(fields[1].Type, times)}
-		for f := range values {
-			cols = append(cols, array.MakeFromData(array.NewData(fields[2].Type, n, []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Float64Traits.CastToBytes(values[f]))}, nil, 0, 0)))
-		}
+		cols[0] = int64Column(schema.Field(0).Type, keys)
+		cols = append(cols, int64Column(asofTime(), times))
 		var buf bytes.Buffer
 		w, err := pqarrow.NewFileWriter(schema, &buf, nil, pqarrow.DefaultWriterProps())
 		if err != nil {
@@ -286,9 +297,18 @@ func asofHistory(ctx context.Context, store *featurestore.Store, view string, ro
 		if err := errors.Join(w.Write(array.NewRecord(schema, cols, int64(n))), w.Close()); err != nil {
 			return err
 		}
-		if _, err := store.Ingest(ctx, benchAuthor, featurestore.IngestRequest{View: waybill.VersionRef{Name: view}, BatchID: strconv.Itoa(from), Format: featurestore.Parquet, Body: &buf}); err != nil {
+		o, err := objects.PutContent(ctx, "featurestore/commits", &buf)
+		if err != nil {
 			return err
 		}
+		seq++
+		if _, err := pool.Exec(ctx, string(asofCommit), benchTenant, view, seq, strconv.Itoa(seq), "sha256:"+hex.EncodeToString(o.SHA256[:]), n,
+			time.UnixMicro(times[0]).UTC(), time.UnixMicro(times[n-1]).UTC(), o.Key, benchAuthor.ID, now); err != nil {
+			return fmt.Errorf("insert commit: %w", err)
+		}
+	}
+	if _, err := pool.Exec(ctx, string(asofLogEnd), benchTenant, view, seq, now); err != nil {
+		return fmt.Errorf("update log: %w", err)
 	}
 	return store.CompactHistory(ctx)
 }

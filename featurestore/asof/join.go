@@ -27,8 +27,9 @@ type Source interface {
 	Parts() []Part
 	// Heads reads the keys and clocks of a part.
 	Heads(ctx context.Context, part int) (Heads, error)
-	// Columns reads the features of a part, in the order of Request.Types.
-	Columns(ctx context.Context, part int) ([]arrow.Array, error)
+	// Columns reads the features of a part, in the order of Request.Types. free, which may be nil, is called when nobody
+	// reads them any more.
+	Columns(ctx context.Context, part int) (columns []arrow.Array, free func(), err error)
 }
 
 // Request is one join. All times are µs since 1970 and lie within ±2^61, as do the sums of them that the rules make.
@@ -82,6 +83,9 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 			if err != nil {
 				return err
 			}
+			if h.Free != nil {
+				defer h.Free()
+			}
 			return match(r.Order, spine, c, &h, int32(s), int32(p), r.mask, winners)
 		}); err != nil {
 			return nil, err
@@ -102,9 +106,12 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 			if len(from) == 0 || len(r.Types) == 0 {
 				return nil
 			}
-			columns, err := src.Columns(ctx, p)
+			columns, free, err := src.Columns(ctx, p)
 			if err != nil {
 				return err
+			}
+			if free != nil {
+				defer free()
 			}
 			if len(columns) != len(out) {
 				return fmt.Errorf("a part has %d features, not %d", len(columns), len(out))

@@ -72,7 +72,8 @@ func newKeys(columns []arrow.Array, n int) (keys, error) {
 	return out, nil
 }
 
-// words reads a buffer as numbers; Arrow's buffers begin at multiples of 8 bytes.
+// words reads a buffer as numbers. It need not begin at a multiple of their size: numbers hold no pointers, and the machines
+// that we run on read them anywhere.
 func words[T uint32 | uint64 | int32 | int64](b []byte) []T {
 	if len(b) == 0 {
 		return nil

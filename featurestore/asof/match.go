@@ -14,6 +14,7 @@ import (
 type Heads struct {
 	Keys                  []arrow.Array
 	Event, Knowledge, Seq []int64
+	Free                  func() // called when nobody reads them any more; may be nil
 }
 
 // clocks is what the rules ask for.

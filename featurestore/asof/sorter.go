@@ -377,12 +377,12 @@ func (s *sorted) Heads(_ context.Context, part int) (Heads, error) {
 }
 
 // Columns returns the features of a part.
-func (s *sorted) Columns(_ context.Context, part int) ([]arrow.Array, error) {
+func (s *sorted) Columns(_ context.Context, part int) ([]arrow.Array, func(), error) {
 	rec, err := s.Part(part, s.columns)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return rec.Columns(), nil
+	return rec.Columns(), nil, nil
 }
 
 // Close removes what was spilled.

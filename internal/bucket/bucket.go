@@ -199,29 +199,30 @@ func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, int64, err
 	return body, info.Size, nil
 }
 
-// GetRange reads size bytes of an object from offset on. What they ought to be is the caller's to check. ErrNotFound when
-// the object is not there; an object that ends earlier is Corrupt.
-func (b *Bucket) GetRange(ctx context.Context, key string, offset, size int64) (data []byte, err error) {
+// ReadRange fills p with the bytes of an object from offset on. What they ought to be is the caller's to check.
+// ErrNotFound when the object is not there; an object that ends earlier is Corrupt.
+func (b *Bucket) ReadRange(ctx context.Context, key string, offset int64, p []byte) (err error) {
 	opts := minio.GetObjectOptions{}
-	if err := opts.SetRange(offset, offset+size-1); err != nil {
-		return nil, fmt.Errorf("get range: %w", err)
+	if err := opts.SetRange(offset, offset+int64(len(p))-1); err != nil {
+		return fmt.Errorf("read range: %w", err)
 	}
 	core := minio.Core{Client: b.client}
 	body, _, _, err := core.GetObject(ctx, b.name, key, opts)
 	if res := minio.ToErrorResponse(err); res.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		return nil, waybill.Errorf(waybill.Corrupt, "%s ends before byte %d", key, offset)
+		return waybill.Errorf(waybill.Corrupt, "%s ends before byte %d", key, offset)
 	}
 	if err != nil {
-		return nil, b.classify("get range", err)
+		return b.classify("read range", err)
 	}
 	defer func() { err = errors.Join(err, body.Close()) }()
-	data = make([]byte, size)
-	if n, err := io.ReadFull(body, data); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, waybill.Errorf(waybill.Corrupt, "%s ends at byte %d of %d", key, offset+int64(n), offset+size)
-	} else if err != nil {
-		return nil, b.classify("read range", err)
+	n, err := io.ReadFull(body, p)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return waybill.Errorf(waybill.Corrupt, "%s ends at byte %d of %d", key, offset+int64(n), offset+int64(len(p)))
 	}
-	return data, nil
+	if err != nil {
+		return b.classify("read range", err)
+	}
+	return nil
 }
 
 // GetVerified reads an object of at most max bytes and compares its digest: Corrupt, naming both, when it differs.
