@@ -289,6 +289,22 @@ func (b *Batch) Cell(row, output int) *Cell {
 	return &b.cells[row][b.reader.places[output]]
 }
 
+// StandsIn returns the view whose row an output is of, when that is not the view that the service names.
+func (b *Batch) StandsIn(row, output int) (view waybill.VersionRef, ok bool) {
+	r := b.reader
+	n := r.places[output] - len(r.service.Inputs)
+	if !r.chained || n < 0 {
+		return view, false
+	}
+	if n >= len(r.features) { // an expression of a view is of its row
+		if n = r.exprs[n-len(r.features)].row - len(r.service.Inputs); n < 0 {
+			return view, false
+		}
+	}
+	c := &b.cells[row][r.places[output]]
+	return c.View, c.View != r.features[n].ref.View
+}
+
 // Hit says what the row of a view is worth for a row of the batch: Present, OutsideMaxAge or NotFound, its event time (µs)
 // and commit; both are 0 for NotFound.
 func (b *Batch) Hit(row, view int) (status Status, event, seq int64) {

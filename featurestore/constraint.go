@@ -142,8 +142,9 @@ func (v *View) checkExternal(fail func(field, remedy string)) {
 	}
 }
 
-// Restricted says whether a column's values are for callers with the right read_personal on its view only.
-func (c *Column) Restricted() bool { return c.Sensitivity == "personal" || c.Sensitivity == "secret" }
+// Restricted says whether a column's values are for callers with the right read_personal on its view only. Those of a
+// personal column are not: what is stored of them are tokens.
+func (c *Column) Restricted() bool { return c.Sensitivity == "secret" }
 
 // sensitivities are ordered: the later, the fewer may see it.
 func sensitivities() []string { return []string{"none", "pseudonymous", "personal", "secret"} }

@@ -307,7 +307,7 @@ func newRead(cl *clientFlags) *cobra.Command {
 	var rows []string
 	cmd := &cobra.Command{
 		Use: "read SERVICE --row JSON", Short: "Read online features", Args: exact("SERVICE"),
-		Long:    "Reads the outputs of a feature service with an honest status for every value:\nPRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE.",
+		Long:    "Reads the outputs of a feature service with an honest status for every value:\nPRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, or FALLBACK when the value\nis of a view that stands in.",
 		Example: `  waybill read route-risk --row '{"warehouse":"WH-NY-1"}'`,
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			req := &featurestorev1.ReadOnlineRequest{Service: args[0]}

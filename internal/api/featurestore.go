@@ -2,12 +2,15 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
 
 	"waybill"
 	"waybill/featurestore"
+	"waybill/internal/access"
 	featurestorev1 "waybill/proto/waybill/featurestore/v1"
 )
 
@@ -15,7 +18,50 @@ import (
 type features struct {
 	featurestorev1.UnimplementedFeatureStoreServiceServer
 	store     *featurestore.Store
+	access    *access.Access
 	published func(ctx context.Context, tenant waybill.Tenant) // is told after definitions were
+}
+
+// maySee refuses callers without the right read_personal on every view whose secret values a service gives, also by way of
+// an expression. Endpoints may decide by such values: they do not show them to their callers.
+func (s *features) maySee(ctx context.Context, service waybill.VersionRef, secrets []featurestore.Secret) error {
+	c := callerOf(ctx)
+	for _, x := range secrets {
+		for _, view := range x.Views {
+			if err := s.access.Check(c.actor, c.grant, "view/"+view, access.ReadPersonal); err != nil {
+				return waybill.Wrap(waybill.Denied, err, fmt.Sprintf("%s of %s tells secret values of view %s; that takes the right read_personal on view/%s: ask for it, or for a service without %s",
+					x.Output, service, view, view, x.Output))
+			}
+		}
+	}
+	return nil
+}
+
+// maySeeSet is maySee for training sets of a service; version 0 is the latest.
+func (s *features) maySeeSet(ctx context.Context, service waybill.VersionRef) error {
+	r, err := s.store.Reader(ctx, callerOf(ctx).actor.Tenant, service)
+	if err != nil {
+		return err
+	}
+	return s.maySee(ctx, r.Version(), r.Secrets())
+}
+
+// hideSecrets takes the statistics of secret columns, whose least and greatest value are values, from the description of a
+// training set for callers who may not see them.
+func (s *features) hideSecrets(ctx context.Context, t *featurestore.TrainingSet) error {
+	c := callerOf(ctx)
+	r, err := s.store.Reader(ctx, c.actor.Tenant, t.Service)
+	if err != nil {
+		return err
+	}
+	for _, x := range r.Secrets() {
+		if slices.ContainsFunc(x.Views, func(view string) bool { return !s.access.Allowed(c.actor, "view/"+view, access.ReadPersonal) }) {
+			t.Columns = slices.DeleteFunc(t.Columns, func(col featurestore.ColumnStats) bool {
+				return col.Name == x.Output || strings.HasSuffix(col.Name, "__"+x.Output)
+			})
+		}
+	}
+	return nil
 }
 
 func changesOut(list []featurestore.Change) []*featurestorev1.Change {
@@ -211,6 +257,9 @@ func (s *features) CreateTrainingSet(stream grpc.ClientStreamingServer[featurest
 	if err != nil {
 		return err
 	}
+	if err := s.maySeeSet(stream.Context(), ref); err != nil {
+		return err
+	}
 	cutoff, err := instant("cutoff", first.GetCutoff())
 	if err != nil {
 		return err
@@ -244,6 +293,9 @@ func (s *features) ListTrainingSets(ctx context.Context, req *featurestorev1.Lis
 	}
 	out := &featurestorev1.ListTrainingSetsResponse{NextPageToken: next}
 	for _, t := range list {
+		if err := s.hideSecrets(ctx, &t); err != nil {
+			return nil, err
+		}
 		out.TrainingSets = append(out.TrainingSets, trainingSetOut(t))
 	}
 	return out, nil
@@ -253,6 +305,9 @@ func (s *features) ListTrainingSets(ctx context.Context, req *featurestorev1.Lis
 func (s *features) GetTrainingSet(ctx context.Context, req *featurestorev1.GetTrainingSetRequest) (*featurestorev1.GetTrainingSetResponse, error) {
 	t, err := s.store.TrainingSet(ctx, callerOf(ctx).actor.Tenant, req.GetDigest())
 	if err != nil {
+		return nil, err
+	}
+	if err := s.hideSecrets(ctx, &t); err != nil {
 		return nil, err
 	}
 	return &featurestorev1.GetTrainingSetResponse{TrainingSet: trainingSetOut(t)}, nil
@@ -269,7 +324,15 @@ func (s *features) RebuildTrainingSet(ctx context.Context, req *featurestorev1.R
 
 // DownloadTrainingSet streams the Parquet file.
 func (s *features) DownloadTrainingSet(req *featurestorev1.DownloadTrainingSetRequest, stream grpc.ServerStreamingServer[featurestorev1.DownloadTrainingSetResponse]) error {
-	r, _, err := s.store.OpenTrainingSet(stream.Context(), callerOf(stream.Context()).actor.Tenant, req.GetDigest())
+	tenant := callerOf(stream.Context()).actor.Tenant
+	t, err := s.store.TrainingSet(stream.Context(), tenant, req.GetDigest())
+	if err != nil {
+		return err
+	}
+	if err := s.maySeeSet(stream.Context(), t.Service); err != nil {
+		return err
+	}
+	r, _, err := s.store.OpenTrainingSet(stream.Context(), tenant, req.GetDigest())
 	if err != nil {
 		return err
 	}

@@ -154,6 +154,9 @@ func (s *features) readOnline(ctx context.Context, b []byte, req *onlineRequest)
 	if err != nil {
 		return b, err
 	}
+	if err := s.maySee(ctx, r.Version(), r.Secrets()); err != nil {
+		return b, err
+	}
 	batch, err := r.Batch(len(req.rows))
 	if err != nil {
 		return b, err
@@ -307,6 +310,7 @@ const (
 	tagStatus     = 2<<3 | 2
 	tagEvent      = 3<<3 | 2
 	tagSequence   = 4 << 3
+	tagView       = 5<<3 | 2
 	tagNull       = 1 << 3 // google.protobuf.Value
 	tagNumber     = 2<<3 | 1
 	tagText       = 3<<3 | 2
@@ -365,6 +369,9 @@ func appendOnline(b []byte, r *featurestore.Reader, batch *featurestore.Batch) (
 			tail, null := plain, empty
 			if c := batch.Cell(i, o); c != nil {
 				s.own = appendStatus(s.own[:0], c.Status, c.Event.UnixMicro(), c.Seq)
+				if view, ok := batch.StandsIn(i, o); ok {
+					s.own = appendText(append(s.own, tagView), view.String())
+				}
 				tail = s.own
 				if c.Value == nil {
 					s.ownNull = appendNullCell(s.ownNull[:0], tail)

@@ -133,6 +133,9 @@ func TestOnline_LikeTheGeneratedCode(t *testing.T) {
 				if !c.Event.IsZero() {
 					cell.EventTime = timestamppb.New(c.Event)
 				}
+				if service == "chained" && c.View.Name == "other" {
+					cell.View = c.View.String()
+				}
 				statuses[cell.Status]++
 				row.Cells = append(row.Cells, cell)
 			}

@@ -965,6 +965,8 @@ export interface components {
             event_time?: string;
             /** Format: int64 */
             sequence?: string;
+            /** "view@v1" whose row stands in for that of the view asked for; "" otherwise */
+            view?: string;
         };
         /** @description Change is one difference between what is published and what was given. */
         Change: {

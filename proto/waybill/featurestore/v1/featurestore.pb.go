@@ -1635,6 +1635,7 @@ type Cell struct {
 	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"` // PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE, FALLBACK
 	EventTime     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
 	Sequence      int64                  `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	View          string                 `protobuf:"bytes,5,opt,name=view,proto3" json:"view,omitempty"` // "view@v1" whose row stands in for that of the view asked for; "" otherwise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1695,6 +1696,13 @@ func (x *Cell) GetSequence() int64 {
 		return x.Sequence
 	}
 	return 0
+}
+
+func (x *Cell) GetView() string {
+	if x != nil {
+		return x.View
+	}
+	return ""
 }
 
 // FeatureRow holds one cell for each name, in order.
@@ -2879,13 +2887,14 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\fmin_sequence\x18\x03 \x03(\v2;.waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntryR\vminSequence\x1a>\n" +
 	"\x10MinSequenceEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa3\x01\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xb7\x01\n" +
 	"\x04Cell\x12,\n" +
 	"\x05value\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x129\n" +
 	"\n" +
 	"event_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\teventTime\x12\x1a\n" +
-	"\bsequence\x18\x04 \x01(\x03R\bsequence\"A\n" +
+	"\bsequence\x18\x04 \x01(\x03R\bsequence\x12\x12\n" +
+	"\x04view\x18\x05 \x01(\tR\x04view\"A\n" +
 	"\n" +
 	"FeatureRow\x123\n" +
 	"\x05cells\x18\x01 \x03(\v2\x1d.waybill.featurestore.v1.CellR\x05cells\"\x95\x02\n" +
