@@ -75,6 +75,7 @@ func TestImports(t *testing.T) {
 		"waybill/internal/pgtest":          append([]string{"waybill", "waybill/internal/devstack", "waybill/internal/jobs"}, platform...),
 		"waybill/examples/fulfilment":      {"waybill", "waybill/examples/fulfilment/gbdt"},
 		"waybill/examples/fulfilment/gbdt": {},
+		"waybill/examples/retail":          {},
 		"waybill/cmd/waybill":              {"*"},
 		"waybill/proto":                    {},
 		"waybill/proto/*":                  {"waybill/proto/*"},
