@@ -100,6 +100,17 @@ func New(c Config) *Scenario {
 // areaOf numbers the cell of one degree that a place lies in, as the endpoint's definition does.
 func areaOf(p place) int { return int(p.lat+90)*1000 + int(p.lng+180) }
 
+// categoryOf is the category of a SKU, as the definition of sku_season finds it.
+func categoryOf(sku string) string {
+	switch {
+	case strings.HasPrefix(sku, "SKU-1"):
+		return "garden"
+	case strings.HasPrefix(sku, "SKU-2"):
+		return "kitchen"
+	}
+	return "home"
+}
+
 func sku(i int) string { return "SKU-" + strconv.Itoa(i+1) }
 
 // csv builds a table.
@@ -130,7 +141,7 @@ func (c *csv) table(view string) Table { return Table{view, []byte(c.b.String())
 
 // Features returns the history of every view, oldest row first.
 func (s *Scenario) Features() []Table {
-	var load, weather, carrier, season, area csv
+	var load, weather, carrier, season, category, area csv
 	load.line("warehouse", "event_time", "warehouse_queue", "pick_rate")
 	weather.line("warehouse", "event_time", "weather_severity")
 	for h := days * 24; h >= 0; h-- {
@@ -154,6 +165,16 @@ func (s *Scenario) Features() []Table {
 	for i, x := range s.season {
 		season.line(sku(i), s.c.Now.Add(-(days+1)*24*time.Hour), x)
 	}
+	category.line("category", "event_time", "season")
+	for _, name := range []string{"garden", "home", "kitchen"} {
+		sum, n := 0.0, 0.0
+		for i, x := range s.season {
+			if categoryOf(sku(i)) == name {
+				sum, n = sum+x, n+1
+			}
+		}
+		category.line(name, s.c.Now.Add(-(days+1)*24*time.Hour), sum/n)
+	}
 	area.line("area", "event_time", "area_orders", "area_late_share", "area_returns")
 	for d := days - days%7; d >= 0; d -= 7 {
 		seen := map[int]bool{}
@@ -164,7 +185,7 @@ func (s *Scenario) Features() []Table {
 			}
 		}
 	}
-	return []Table{load.table("warehouse_load"), carrier.table("carrier_lateness"), season.table("sku_season"), area.table("area_history"), weather.table("weather")}
+	return []Table{load.table("warehouse_load"), carrier.table("carrier_lateness"), season.table("sku_season"), category.table("category_season"), area.table("area_history"), weather.table("weather")}
 }
 
 // drawn is one shipment: which city, goods, route and how long there was.
