@@ -82,13 +82,14 @@ func rawLines(t *testing.T, text io.Reader) (out []raw) {
 	return out
 }
 
-// brute computes every feature of an article at a moment by looking at every line. The features by name; nil is missing.
-func brute(lines []raw, sku string, at time.Time) map[string]any {
+// brute computes every feature of an article at a moment by looking at every line of the article, and of all articles of the
+// family where that stands in. The features by name; nil is missing.
+func brute(lines map[string][]raw, sku string, at time.Time) map[string]any {
 	today := at.Truncate(24 * time.Hour)
 	sum := func(of string, days int) (sold, returned, pounds float64, invoices int, first time.Time) {
 		seen := map[string]bool{}
-		for _, l := range lines {
-			if l.sku != of || !l.day.Before(today) {
+		for _, l := range lines[of] {
+			if !l.day.Before(today) {
 				continue
 			}
 			if first.IsZero() || l.day.Before(first) {
@@ -114,9 +115,11 @@ func brute(lines []raw, sku string, at time.Time) map[string]any {
 	} else { // its family stands in
 		articles := map[string]bool{}
 		long, returned, short = 0, 0, 0
-		for _, l := range lines {
-			if l.sku[:2] == sku[:2] && l.day.Before(today) {
-				articles[l.sku] = true
+		for name, list := range lines {
+			for _, l := range list {
+				if name[:2] == sku[:2] && l.day.Before(today) {
+					articles[name] = true
+				}
 			}
 		}
 		for a := range articles {
@@ -155,7 +158,10 @@ func same(want, got any) bool {
 func relive(t *testing.T, o retail.Orders, lines []raw, moments, each int) (values, stoodIn int) {
 	t.Helper()
 	ctx := context.Background()
-	log := retail.NewLog(o)
+	log, bySKU := retail.NewLog(o), map[string][]raw{}
+	for _, l := range lines {
+		bySKU[l.sku] = append(bySKU[l.sku], l)
+	}
 	from, to := log.Span()
 	now := from
 	store, err := featurestore.Open(ctx, pgtest.DB(t), pgtest.TestBucket(t), featurestore.Config{Clock: func() time.Time { return now }})
@@ -190,7 +196,7 @@ func relive(t *testing.T, o retail.Orders, lines []raw, moments, each int) (valu
 		done = now
 		for range each {
 			sku := skus[rng.IntN(len(skus))]
-			want := brute(lines, sku, now)
+			want := brute(bySKU, sku, now)
 			v, err := reader.Read(ctx, now, []map[string]any{{"sku": sku, "family": retail.Family(sku)}})
 			if err != nil {
 				t.Fatal(err)
