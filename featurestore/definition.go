@@ -36,6 +36,7 @@ type Column struct {
 	Values      []string `yaml:"values,omitempty"`     // the only texts allowed
 	Pattern     *Pattern `yaml:"pattern,omitempty"`    // RE2; a text must match from its first to its last character
 	MaxLength   int      `yaml:"max_length,omitempty"` // bytes of a text; 0 leaves it to the hub's own bound
+	Clear       bool     `yaml:"clear,omitempty"`      // a personal value is needed as it is, not as its token; refused so far
 }
 
 // Entity is what a view's rows are about.
@@ -178,6 +179,8 @@ func (v *View) check(at string) error {
 	seen := map[string]bool{"event_time": true, "knowledge_time": true}
 	checkColumns("entity.keys", v.Entity.Keys, seen, fail)
 	checkColumns("features", v.Features, seen, fail)
+	checkPersonal("entity.keys", v.Entity.Keys, fail)
+	checkPersonal("features", v.Features, fail)
 	if len(v.Features)+len(v.Expressions) > maxColumns {
 		fail("expressions", "and features must be at most 1,000")
 	}
@@ -225,6 +228,19 @@ func checkColumn(at string, c *Column, seen map[string]bool, fail func(field, re
 		fail(at+".sensitivity", "must be none, pseudonymous, personal or secret")
 	}
 	checkConstraints(at, c, fail)
+}
+
+// checkPersonal holds what is personal against what can be done with it: text is stored as its token.
+func checkPersonal(path string, cols []Column, fail func(field, remedy string)) {
+	for i, c := range cols {
+		at := path + "[" + strconv.Itoa(i) + "]"
+		if c.personal() && c.Type != String {
+			fail(at+".type", "cannot be "+strconv.QuoteToGraphic(string(c.Type))+": a personal value is stored as the token of its text; make it string or leave the column out")
+		}
+		if c.Clear {
+			fail(at+".clear", "is not supported: a value in clear has to be sealed with its person's own key, and there are no such keys; leave it out, and the column holds tokens")
+		}
+	}
 }
 
 func (s *Service) check(at string) error {

@@ -30,19 +30,19 @@ type IngestRequest struct {
 	BatchID string             // the same id is accepted once per view version
 	Format  string             // CSV or Parquet
 	Columns map[string]string  // file column → view column, for those that are named differently
+	Mode    Mode               // what happens to bad rows; "" is Reject
 	Body    io.Reader          // at most MaxFileBytes with MaxFileRows rows
 }
 
-// Ingest validates a file and appends it to the view's log as one commit: all of its rows or none. The columns are the
-// view's join keys, features and event_time; a feature without a column is null. What is wrong is named by line. A batch
-// id that was accepted before with the same rows returns the first commit and writes nothing; with other rows it is a
-// Conflict. The rows lie in the bucket as Parquet.
+// Ingest validates a file and appends it to the view's log as one commit: in mode Reject all of its rows or none, in mode
+// Quarantine those that are good. The columns are the view's join keys, features and event_time; a feature without a column
+// is null. What is wrong is named by line. Batch ids and personal columns are as for Push. The rows lie in the bucket as
+// Parquet.
 func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestRequest) (Commit, error) {
 	v, err := s.writable(ctx, actor.Tenant, req.View)
 	if err != nil {
 		return Commit{}, err
 	}
-	ref := waybill.VersionRef{Name: v.Name, Version: v.Version}
 	if err := checkBatchID(req.BatchID); err != nil {
 		return Commit{}, err
 	}
@@ -50,42 +50,46 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 	if err != nil {
 		return Commit{}, err
 	}
-	rows, err := s.fileRows(ctx, &v.View, req, data)
-	if err != nil {
-		return Commit{}, err
-	}
-	if c, err := s.batch(ctx, actor.Tenant, ref, req.BatchID, contentDigest(rows)); err == nil || waybill.CodeOf(err) != waybill.NotFound {
-		return c, err
-	}
-	out, err := writeCommitFile(&v.View, rows)
-	if err != nil {
-		return Commit{}, err
-	}
-	o, err := s.bucket.PutContent(ctx, commitPrefix, bytes.NewReader(out))
-	if err != nil {
-		return Commit{}, err
-	}
-	// From here on a failure leaves an object that no commit names; it is harmless, and the same file finds it again.
-	return s.append(ctx, actor, ref, newLayout(&v.View), req.BatchID, rows, o.Key)
-}
-
-// fileRows reads and checks a file, when it is its turn.
-func (s *Store) fileRows(ctx context.Context, v *View, req IngestRequest, data []byte) ([]row, error) {
 	done, err := s.decode(ctx)
 	if err != nil {
-		return nil, err
+		return Commit{}, err
 	}
 	defer done()
 	t, err := readTable(req.Format, data, func(names []string) error {
 		if err := rename(names, req.Columns); err != nil {
 			return err
 		}
-		return checkNames(v, names)
+		return checkNames(&v.View, names)
 	})
 	if err != nil {
-		return nil, err
+		return Commit{}, err
 	}
-	return checkTable(v, t, s.clock())
+	return s.ingest(ctx, actor, v, req, t)
+}
+
+// ingest appends the rows of a table, whose columns are the view's. The caller has its turn to decode.
+func (s *Store) ingest(ctx context.Context, actor waybill.Actor, v storedView, req IngestRequest, t *table) (Commit, error) {
+	in := filed(&v.View, t)
+	w, err := s.take(ctx, actor, v, req.BatchID, req.Mode, &in)
+	if err != nil || w.done {
+		return w.first, err
+	}
+	if len(w.rows) > 0 {
+		if c, err := s.again(ctx, actor.Tenant, w.ref, req.BatchID, contentDigest(w.rows), &in, w.held); err == nil || waybill.CodeOf(err) != waybill.NotFound {
+			return c, err
+		}
+		out, err := writeCommitFile(&v.View, w.rows)
+		if err != nil {
+			return Commit{}, err
+		}
+		o, err := s.bucket.PutContent(ctx, commitPrefix, bytes.NewReader(out))
+		if err != nil {
+			return Commit{}, err
+		}
+		w.object = o.Key
+	}
+	// From here on a failure leaves an object that no commit names; it is harmless, and the same file finds it again.
+	return s.append(ctx, w)
 }
 
 // decode waits for its turn to read a file into memory: at most decoders do at once. The caller calls done.
@@ -133,32 +137,6 @@ func checkNames(v *View, names []string) error {
 		return waybill.InvalidField("column event_time", "is missing; it says when each row was true")
 	}
 	return nil
-}
-
-// checkTable types a file's rows by the view.
-func checkTable(v *View, t *table, now time.Time) ([]row, error) {
-	place := map[string]int{}
-	for i, n := range t.names {
-		place[n] = i
-	}
-	var bad []waybill.Violation
-	rows := make([]row, t.rows)
-	for i := range rows {
-		rows[i] = checkRow(v, func(name string) any {
-			if c, ok := place[name]; ok {
-				return t.cell(i, c)
-			}
-			return nil
-		}, now, func(field, remedy string) {
-			if len(bad) < maxViolations {
-				bad = append(bad, waybill.Violation{Field: t.line(i) + ", " + field, Remedy: remedy})
-			}
-		})
-		if len(bad) == maxViolations {
-			break
-		}
-	}
-	return rows, waybill.InvalidFields(bad)
 }
 
 // commitColumns are the columns of a commit's file.

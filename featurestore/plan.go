@@ -89,6 +89,9 @@ func (s *Store) publish(ctx context.Context, tx pgx.Tx, actor waybill.Actor, d D
 	}
 	p := publication{Store: s, tx: tx, actor: actor, reason: reason, now: s.clock()}
 	for i := range views {
+		if _, err := s.forView(actor.Tenant, &views[i]); err != nil {
+			return nil, err
+		}
 		if err := p.view(ctx, views[i]); err != nil {
 			return nil, err
 		}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,19 +32,22 @@ type PushRequest struct {
 	View    waybill.VersionRef // version 0 is the latest
 	BatchID string             // the same id is accepted once per view version
 	Rows    []map[string]any   // join keys, features and event_time by name; JSON values
+	Mode    Mode               // what happens to bad rows; "" is Reject
 }
 
-// Commit is one accepted write.
+// Commit is one accepted write. Of a batch without any good row nothing is written but its quarantine: Seq and Rows are 0
+// then, Digest is "" and the event times are zero.
 type Commit struct {
-	View      waybill.VersionRef
-	Seq       int64
-	Rows      int64
-	Digest    string
-	MinEvent  time.Time
-	MaxEvent  time.Time
-	At        time.Time
-	Actor     string
-	Duplicate bool
+	View        waybill.VersionRef
+	Seq         int64
+	Rows        int64
+	Digest      string
+	MinEvent    time.Time
+	MaxEvent    time.Time
+	At          time.Time
+	Actor       string
+	Duplicate   bool  // the batch had been taken before; nothing was written now
+	Quarantined int64 // rows of the batch that were not accepted and wait in the quarantine
 }
 
 const (
@@ -53,7 +55,8 @@ const (
 	insertCommit pg.SQL = `
 WITH log AS (UPDATE featurestore.log SET seq = $4, known_at = $13 WHERE tenant = $1 AND view = $2 AND version = $3)
 INSERT INTO featurestore.commit (tenant, view, version, seq, batch_id, digest, rows, min_event, max_event, inline, object, actor, created_at, content)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
+WHERE NOT EXISTS (SELECT FROM featurestore.quarantine_batch WHERE tenant = $1 AND view = $2 AND version = $3 AND batch_id = $5)`
 	findBatch pg.SQL = `
 SELECT seq, rows, digest, min_event, max_event, created_at, actor, coalesce(content, '') FROM featurestore.commit
 WHERE tenant = $1 AND view = $2 AND version = $3 AND batch_id = $4`
@@ -64,26 +67,72 @@ SELECT seq, digest, inline, coalesce(object, ''), created_at FROM featurestore.c
 // commitsAtOnce is how many commits are fetched together: of pushes, at most 256 MiB.
 const commitsAtOnce = 32
 
-// Push validates rows and appends them to the view's log as one commit: all of them or none. Up to 20 violations are
-// named as rows[3].queue. A batch id that was accepted before with the same rows returns the first commit and writes
-// nothing; with other rows it is a Conflict. The rows' knowledge time is the commit's: when the log took it in.
+// Push validates rows and appends them to the view's log as one commit. In mode Reject that is all of them or none, and up
+// to 20 violations are named as rows[3].queue; in mode Quarantine bad rows wait in the view's quarantine and the others are
+// the commit. A batch id that was taken before with the same rows returns the first answer and writes nothing; with other
+// rows it is a Conflict. The rows' knowledge time is the commit's: when the log took it in. Text of personal columns is
+// stored as its token. Errors beside: TooLarge for more than MaxPushRows, MaxQuarantined or 8 MiB; Exhausted when the
+// view's quarantine is full.
 func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) (Commit, error) {
 	v, err := s.writable(ctx, actor.Tenant, req.View)
 	if err != nil {
 		return Commit{}, err
 	}
-	ref := waybill.VersionRef{Name: v.Name, Version: v.Version}
 	if err := checkBatchID(req.BatchID); err != nil {
 		return Commit{}, err
 	}
 	if len(req.Rows) == 0 || len(req.Rows) > MaxPushRows {
 		return Commit{}, waybill.InvalidField("rows", fmt.Sprintf("must be 1 to %d; it has %d", MaxPushRows, len(req.Rows)))
 	}
-	rows, err := checkRows(&v.View, req.Rows, s.clock())
-	if err != nil {
-		return Commit{}, err
+	in := pushed(&v.View, req.Rows)
+	w, err := s.take(ctx, actor, v, req.BatchID, req.Mode, &in)
+	if err != nil || w.done {
+		return w.first, err
 	}
-	return s.append(ctx, actor, ref, newLayout(&v.View), req.BatchID, rows, "")
+	return s.append(ctx, w)
+}
+
+// writing is a checked batch on its way into a view's log.
+type writing struct {
+	actor  waybill.Actor
+	ref    waybill.VersionRef
+	batch  string
+	in     *incoming
+	layout *layout
+	rows   []row      // the good ones, in their order
+	held   *heldBatch // the bad ones; nil for none
+	object string     // key in the bucket of the file that holds the good rows, ends in its SHA-256; "" for inline
+
+	done  bool   // the batch was taken before:
+	first Commit // this was its answer
+}
+
+// take checks a batch's rows by the view and the mode.
+func (s *Store) take(ctx context.Context, actor waybill.Actor, v storedView, batch string, mode Mode, in *incoming) (*writing, error) {
+	w := &writing{actor: actor, ref: waybill.VersionRef{Name: v.Name, Version: v.Version}, batch: batch, in: in, layout: newLayout(&v.View)}
+	mode, err := mode.check()
+	if err != nil {
+		return w, err
+	}
+	tk, err := s.forView(actor.Tenant, &v.View)
+	if err != nil {
+		return w, err
+	}
+	if mode == Quarantine {
+		// First of all, because what is wrong with a row may depend on the clock, and the answer to a repeat must not.
+		w.first, err = s.heldBefore(ctx, actor.Tenant, w.ref, batch, in)
+		if w.done = err == nil; w.done || waybill.CodeOf(err) != waybill.NotFound {
+			return w, err
+		}
+	}
+	var bad []held
+	if w.rows, bad, err = in.check(&v.View, mode, s.clock(), tk); err != nil {
+		return w, err
+	}
+	if len(bad) > 0 {
+		w.held = &heldBatch{in.digest(), bad}
+	}
+	return w, nil
 }
 
 func checkBatchID(id string) error {
@@ -93,16 +142,23 @@ func checkBatchID(id string) error {
 	return nil
 }
 
-// append puts one commit at the end of a view's log: rows inline, or in the bucket under object, whose name ends in its
-// SHA-256.
-func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.VersionRef, l *layout, batch string, rows []row, object string) (Commit, error) {
-	c := Commit{View: ref, Rows: int64(len(rows)), Actor: actor.ID}
-	c.MinEvent, c.MaxEvent = span2(rows)
-	content := contentDigest(rows)
+// errTaken ends a transaction whose batch id is taken.
+var errTaken = errors.New("the batch id is taken")
+
+// append puts a batch at the end of its view's log: the good rows as one commit and the bad ones into the quarantine, both
+// or neither. Without good rows the log stays as it is.
+func (s *Store) append(ctx context.Context, w *writing) (Commit, error) {
+	c := Commit{View: w.ref, Rows: int64(len(w.rows)), Actor: w.actor.ID}
+	content := ""
+	if len(w.rows) > 0 {
+		c.MinEvent, c.MaxEvent = span2(w.rows)
+		content = contentDigest(w.rows)
+	}
+	tenant, ref := w.actor.Tenant, w.ref
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		var known time.Time
 		var gone bool
-		if err := tx.QueryRow(ctx, string(lockLog), actor.Tenant, ref.Name, ref.Version).Scan(&c.Seq, &known, &gone); err != nil {
+		if err := tx.QueryRow(ctx, string(lockLog), tenant, ref.Name, ref.Version).Scan(&c.Seq, &known, &gone); err != nil {
 			return fmt.Errorf("lock view log: %w", err)
 		}
 		if gone { // since it was asked about
@@ -112,38 +168,59 @@ func (s *Store) append(ctx context.Context, actor waybill.Actor, ref waybill.Ver
 		if c.At = s.clock(); c.At.Before(known) {
 			c.At = known.UTC()
 		}
-		var key *string
-		var inline []byte
-		if object != "" {
-			key, c.Digest = &object, "sha256:"+path.Base(object)
-		} else { // a packed row says which commit it is of, so the bytes are made here
-			if inline = l.pack(rows, c.At.UnixMicro(), c.Seq); len(inline) > maxInline {
-				return waybill.Errorf(waybill.TooLarge, "the rows have %d bytes; at most %d in one push", len(inline), maxInline)
-			}
-			sum := sha256.Sum256(inline)
-			c.Digest = "sha256:" + hex.EncodeToString(sum[:])
-		}
-		if _, err := tx.Exec(ctx, string(insertCommit), actor.Tenant, ref.Name, ref.Version, c.Seq, batch, c.Digest, c.Rows,
-			c.MinEvent, c.MaxEvent, inline, key, actor.ID, c.At, content); err != nil {
-			return fmt.Errorf("insert commit: %w", err)
-		}
-		node := commitNode(ref, c.Seq)
-		if err := lineage.Record(ctx, tx, actor.Tenant, c.At,
-			lineage.Edge{From: lineage.ActorNode(actor), To: node, Kind: lineage.Wrote},
-			lineage.Edge{From: node, To: lineage.Node("view:" + ref.String()), Kind: lineage.Reads}); err != nil {
+		if len(w.rows) == 0 {
+			c.Seq = 0
+		} else if err := s.insertCommit(ctx, tx, w, &c, content); err != nil {
 			return err
+		}
+		if w.held != nil {
+			known, err := s.hold(ctx, tx, w.actor, ref, w.batch, c.Seq, w.held, c.At)
+			if known {
+				return errTaken
+			}
+			if err != nil {
+				return err
+			}
+			c.Quarantined = int64(len(w.held.rows))
 		}
 		_, err := tx.Exec(ctx, string(notifyFeatures))
 		return err
 	})
-	if pg.IsUnique(err, "commit_batch_once") {
-		return s.batch(ctx, actor.Tenant, ref, batch, content)
+	if errors.Is(err, errTaken) || pg.IsUnique(err, "commit_batch_once") {
+		return s.again(ctx, tenant, ref, w.batch, content, w.in, w.held)
 	}
 	if err != nil {
 		return Commit{}, err
 	}
 	s.follow(ctx)
 	return c, nil
+}
+
+// insertCommit moves the log's end and writes the commit c there with its lineage. It sets c's digest.
+func (s *Store) insertCommit(ctx context.Context, tx pgx.Tx, w *writing, c *Commit, content string) error {
+	var key *string
+	var inline []byte
+	if w.object != "" {
+		key, c.Digest = &w.object, "sha256:"+path.Base(w.object)
+	} else { // a packed row says which commit it is of, so the bytes are made here
+		if inline = w.layout.pack(w.rows, c.At.UnixMicro(), c.Seq); len(inline) > maxInline {
+			return waybill.Errorf(waybill.TooLarge, "the rows have %d bytes; at most %d in one push", len(inline), maxInline)
+		}
+		sum := sha256.Sum256(inline)
+		c.Digest = "sha256:" + hex.EncodeToString(sum[:])
+	}
+	tag, err := tx.Exec(ctx, string(insertCommit), w.actor.Tenant, w.ref.Name, w.ref.Version, c.Seq, w.batch, c.Digest, c.Rows,
+		c.MinEvent, c.MaxEvent, inline, key, w.actor.ID, c.At, content)
+	if err != nil {
+		return fmt.Errorf("insert commit: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errTaken
+	}
+	node := commitNode(w.ref, c.Seq)
+	return lineage.Record(ctx, tx, w.actor.Tenant, c.At,
+		lineage.Edge{From: lineage.ActorNode(w.actor), To: node, Kind: lineage.Wrote},
+		lineage.Edge{From: node, To: lineage.Node("view:" + w.ref.String()), Kind: lineage.Reads})
 }
 
 // batch returns the commit that an earlier write with the same batch id made, NotFound when there is none, and Conflict
@@ -177,33 +254,11 @@ func span2(rows []row) (lo, hi time.Time) {
 	return time.UnixMicro(a).UTC(), time.UnixMicro(b).UTC()
 }
 
-// checkRows types rows by the view and names what is wrong with them.
-func checkRows(v *View, in []map[string]any, now time.Time) ([]row, error) {
-	var bad []waybill.Violation
-	out := make([]row, len(in))
-	for i, m := range in {
-		at := "rows[" + strconv.Itoa(i) + "]."
-		fail := func(field, remedy string) {
-			if len(bad) < maxViolations {
-				bad = append(bad, waybill.Violation{Field: at + field, Remedy: remedy})
-			}
-		}
-		out[i] = checkRow(v, func(name string) any { return m[name] }, now, fail)
-		for name := range m {
-			known := func(c Column) bool { return c.Name == name }
-			if name != "event_time" && !slices.ContainsFunc(v.Entity.Keys, known) && !slices.ContainsFunc(v.Features, known) {
-				fail(short(name), "is no column of view "+v.Name)
-			}
-		}
-	}
-	return out, waybill.InvalidFields(bad)
-}
-
 // maxViolations is how many violations one answer names.
 const maxViolations = 20
 
-// checkRow types one row.
-func checkRow(v *View, get func(name string) any, now time.Time, fail func(field, remedy string)) row {
+// checkRow types one row; text of personal columns becomes its token.
+func checkRow(v *View, get func(name string) any, now time.Time, tk tokens, fail func(field, remedy string)) row {
 	var r row
 	event, err := toTime(get("event_time"))
 	switch {
@@ -220,14 +275,14 @@ func checkRow(v *View, get func(name string) any, now time.Time, fail func(field
 		if err != nil {
 			fail(k.Name, err.Error())
 		}
-		r.keys = append(r.keys, x)
+		r.keys = append(r.keys, tk.tokenise(k, x))
 	}
 	for _, f := range v.Features {
 		x, err := typed(f, get(f.Name))
 		if err != nil {
 			fail(f.Name, err.Error())
 		}
-		r.values = append(r.values, x)
+		r.values = append(r.values, tk.tokenise(f, x))
 	}
 	r.key = encodeKey(r.keys)
 	return r

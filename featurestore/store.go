@@ -27,6 +27,10 @@ type Config struct {
 	// Live says whether a model version may serve, now or later, so that its feature service cannot be retired. Defaults to
 	// saying so of every one.
 	Live func(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) (bool, error)
+
+	// TokenKey makes the tokens of personal values: MinTokenKey random bytes or more, the same on every hub and for ever.
+	// It may be nil while no published view has a personal column; publishing one then is refused.
+	TokenKey []byte
 }
 
 // Store publishes definitions, takes commits in and serves online rows from memory.
@@ -39,6 +43,7 @@ type Store struct {
 	live   func(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) (bool, error) // nil: every one is
 
 	snapshotRows int64
+	tokenKey     []byte // of Config
 
 	decoding chan struct{} // one for each file that is being read into memory
 
@@ -67,6 +72,9 @@ const decoders = 2
 // is tried again; the others are served. Call Run to follow the log.
 func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*Store, error) {
 	s := newStore(pool, b, c)
+	if err := s.needsTokenKey(ctx); err != nil {
+		return nil, err
+	}
 	failed, _, err := s.refresh(ctx)
 	if err != nil {
 		return nil, err
@@ -76,7 +84,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (
 }
 
 func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, decoding: make(chan struct{}, decoders)}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
