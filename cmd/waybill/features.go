@@ -248,11 +248,11 @@ func sendFile(env environment, name string, send func(chunk []byte, first bool) 
 }
 
 func newPush(cl *clientFlags) *cobra.Command {
-	var file, format, batch string
+	var file, format, batch, mode string
 	var columns map[string]string
 	cmd := &cobra.Command{
 		Use: "push VIEW -f FILE", Short: "Append rows to a view", Args: exact("VIEW"),
-		Long:    "Appends a CSV or Parquet file to a view's log as one commit: all rows or none.\nColumns are the view's join keys and features and event_time. A batch that was\naccepted before is not taken twice; without --batch a new id is made.",
+		Long:    "Appends a CSV or Parquet file to a view's log as one commit: all rows or none.\nColumns are the view's join keys and features and event_time. A batch that was\naccepted before is not taken twice; without --batch a new id is made. With\n--mode quarantine bad rows do not keep the others out: they wait with what is\nwrong with them (waybill quarantine VIEW).",
 		Example: "  waybill push warehouse_load -f load.csv\n  waybill push warehouse_load -f load.parquet --column q=queue --batch 2026-04-10",
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			format, err := formatOf(format, file)
@@ -269,7 +269,7 @@ func newPush(cl *clientFlags) *cobra.Command {
 			err = sendFile(cl.env, file, func(b []byte, first bool) error {
 				m := &featurestorev1.IngestFileRequest{Chunk: b}
 				if first {
-					m.View, m.Format, m.BatchId, m.Columns = args[0], format, batch, columns
+					m.View, m.Format, m.BatchId, m.Columns, m.Mode = args[0], format, batch, columns, mode
 				}
 				return stream.Send(m)
 			})
@@ -285,6 +285,12 @@ func newPush(cl *clientFlags) *cobra.Command {
 			if k.GetDuplicate() {
 				note = " (accepted before; nothing was added)"
 			}
+			if n := k.GetQuarantined(); n > 0 {
+				note = fmt.Sprintf("; %d rows are quarantined (waybill quarantine %s)", n, k.GetView()) + note
+			}
+			if k.GetRows() == 0 {
+				return p.say(res, "no row of %s was good, so there is no commit%s", batch, note)
+			}
 			return p.say(res, "commit %d of %s: %d rows, %s to %s%s", k.GetSequence(), k.GetView(), k.GetRows(),
 				day(k.GetMinEventTime()), day(k.GetMaxEventTime()), note)
 		}),
@@ -293,6 +299,70 @@ func newPush(cl *clientFlags) *cobra.Command {
 	cmd.Flags().StringVar(&format, "format", "", "csv or parquet; by default what the file's name says")
 	cmd.Flags().StringVar(&batch, "batch", "", "id of the batch, which makes a repeat harmless")
 	cmd.Flags().StringToStringVar(&columns, "column", nil, "file column=view column (repeatable)")
+	cmd.Flags().StringVar(&mode, "mode", "reject", "what bad rows do: reject the file, or quarantine only themselves")
+	return cmd
+}
+
+// quarantinePage is how many rows a page of the quarantine has.
+const quarantinePage = 200
+
+func newQuarantine(cl *clientFlags) *cobra.Command {
+	var batch, reason string
+	var clear bool
+	var limit int
+	cmd := &cobra.Command{
+		Use: "quarantine VIEW", Short: "Show rows that a view did not take", Args: exact("VIEW"),
+		Long:    "Lists the rows that wait in a view's quarantine, newest first: what is wrong with\neach and the row as it came. With --clear they are deleted, which the log keeps\nwith its reason.",
+		Example: "  waybill quarantine warehouse_load --batch 2026-04-10\n  waybill quarantine warehouse_load --batch 2026-04-10 --clear --reason 'mended at the source'",
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			if clear {
+				if err := why(reason); err != nil {
+					return err
+				}
+				res, err := c.features.ClearQuarantine(ctx, &featurestorev1.ClearQuarantineRequest{View: args[0], BatchId: batch, Reason: reason})
+				if err != nil {
+					return err
+				}
+				return p.say(res, "%d rows are gone from the quarantine of %s", res.GetRows(), args[0])
+			}
+			if limit < 1 {
+				return usageError{errors.New("--limit must be 1 or more")}
+			}
+			all := &featurestorev1.ListQuarantineResponse{}
+			for token := ""; ; {
+				res, err := c.features.ListQuarantine(ctx, &featurestorev1.ListQuarantineRequest{View: args[0], BatchId: batch, PageSize: int32(min(limit-len(all.GetRows()), quarantinePage)), PageToken: token})
+				if err != nil {
+					return err
+				}
+				all.Rows = append(all.Rows, res.GetRows()...)
+				token = res.GetNextPageToken()
+				if token == "" || len(all.GetRows()) >= limit {
+					all.NextPageToken = token
+					break
+				}
+			}
+			var rows [][]any
+			for _, q := range all.GetRows() {
+				values, err := q.GetRow().MarshalJSON()
+				if err != nil {
+					return err
+				}
+				var wrong []string
+				for _, r := range q.GetReasons() {
+					wrong = append(wrong, r.GetField()+" "+r.GetRemedy())
+				}
+				rows = append(rows, []any{q.GetBatchId(), q.GetRowNumber(), strings.Join(wrong, "; "), string(values), day(q.GetAt()), q.GetActor()})
+			}
+			if all.GetNextPageToken() != "" {
+				notes(cl.env.Err)("there are more than %d; see --limit", limit)
+			}
+			return p.table(all, []string{"BATCH", "ROW", "WHAT IS WRONG", "AS IT CAME", "AT", "BY"}, rows)
+		}),
+	}
+	cmd.Flags().StringVar(&batch, "batch", "", "rows of this batch only")
+	cmd.Flags().IntVar(&limit, "limit", 100, "most rows to show")
+	cmd.Flags().BoolVar(&clear, "clear", false, "delete them")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log")
 	return cmd
 }
 

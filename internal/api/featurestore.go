@@ -205,7 +205,7 @@ func (s *features) GetService(ctx context.Context, req *featurestorev1.GetServic
 
 func commitOut(c featurestore.Commit) *featurestorev1.Commit {
 	return &featurestorev1.Commit{View: c.View.String(), Sequence: c.Seq, Rows: c.Rows, Digest: c.Digest, MinEventTime: stamp(c.MinEvent), MaxEventTime: stamp(c.MaxEvent),
-		CommittedAt: stamp(c.At), Actor: c.Actor, Duplicate: c.Duplicate}
+		CommittedAt: stamp(c.At), Actor: c.Actor, Duplicate: c.Duplicate, Quarantined: c.Quarantined}
 }
 
 // PushRows appends rows.
@@ -218,7 +218,7 @@ func (s *features) PushRows(ctx context.Context, req *featurestorev1.PushRowsReq
 	for i, r := range req.GetRows() {
 		rows[i] = r.AsMap()
 	}
-	c, err := s.store.Push(ctx, callerOf(ctx).actor, featurestore.PushRequest{View: ref, BatchID: req.GetBatchId(), Rows: rows})
+	c, err := s.store.Push(ctx, callerOf(ctx).actor, featurestore.PushRequest{View: ref, BatchID: req.GetBatchId(), Rows: rows, Mode: featurestore.Mode(req.GetMode())})
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (s *features) IngestFile(stream grpc.ClientStreamingServer[featurestorev1.I
 		return m.GetChunk(), err
 	}}
 	c, err := s.store.Ingest(stream.Context(), callerOf(stream.Context()).actor, featurestore.IngestRequest{View: ref, BatchID: first.GetBatchId(), Format: first.GetFormat(),
-		Columns: first.GetColumns(), Body: body})
+		Columns: first.GetColumns(), Mode: featurestore.Mode(first.GetMode()), Body: body})
 	if err != nil {
 		return err
 	}

@@ -226,6 +226,7 @@ VALUES ('acme', '` + digest + `', 'late', 'route-risk', 1, '{}', '` + digest + `
 		"ListViews":        list("view/warehouse_load", "warehouse_load"), "GetView": view(access.Read), "ListServices": list("service/route-risk", "route-risk"),
 		"GetService": service(access.Read), "PushRows": view(access.Write), "IngestFile": view(access.Write), "ReadOnline": service(access.Read), "CreateTrainingSet": service(access.Write),
 		"ListTrainingSets": list("service/route-risk", digest), "GetTrainingSet": set(access.Read), "RebuildTrainingSet": set(access.Read), "DownloadTrainingSet": set(access.Export),
+		"ListQuarantine": view(access.Write), "ClearQuarantine": view(access.Write),
 
 		"GetLineage": {
 			{`{"node":"model:late-risk@v1"}`, "model/late-risk", access.Read, ""}, {`{"node":"view:warehouse_load@v1"}`, "view/warehouse_load", access.Read, ""},

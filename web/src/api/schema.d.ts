@@ -843,6 +843,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/views/{view}/quarantine": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * ListQuarantine lists the rows of a view version that were not accepted and wait, newest first. Who may write to a view
+         *     may see what it did not take.
+         */
+        get: operations["FeatureStoreService_ListQuarantine"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/views/{view}/quarantine:clear": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** ClearQuarantine deletes waiting rows of a view version. The counts of their batches stay. */
+        post: operations["FeatureStoreService_ClearQuarantine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/views/{view}:push": {
         parameters: {
             query?: never;
@@ -983,6 +1020,17 @@ export interface components {
             /** what goes on reading the version before: "service:a@v1", "model:b@v2", "endpoint:c@v3" */
             readers?: string[];
         };
+        /** @description ClearQuarantineRequest names a view or view version, and one batch or ("") all of them. */
+        ClearQuarantineBody: {
+            batch_id?: string;
+            /** for the log */
+            reason?: string;
+        };
+        /** @description ClearQuarantineResponse counts the rows that are gone. */
+        ClearQuarantineResponse: {
+            /** Format: int64 */
+            rows?: string;
+        };
         /** @description ColumnStats describes one column of a training set. */
         ColumnStats: {
             name?: string;
@@ -1000,7 +1048,7 @@ export interface components {
             /** Format: double */
             max?: number;
         };
-        /** @description Commit is one accepted write. */
+        /** @description Commit is one accepted write. When no row of a batch was good there is no commit: sequence and rows are 0. */
         Commit: {
             /** "name@v1" */
             view?: string;
@@ -1018,6 +1066,11 @@ export interface components {
             actor?: string;
             /** the batch id had been accepted before */
             duplicate?: boolean;
+            /**
+             * rows of the batch that were not accepted and wait in the quarantine
+             * Format: int64
+             */
+            quarantined?: string;
         };
         /** @description CreateAccountRequest describes the account. */
         CreateAccountRequest: {
@@ -1435,6 +1488,11 @@ export interface components {
             monitors?: components["schemas"]["Monitor"][];
             next_page_token?: string;
         };
+        /** @description ListQuarantineResponse is one page. */
+        ListQuarantineResponse: {
+            rows?: components["schemas"]["QuarantinedRow"][];
+            next_page_token?: string;
+        };
         /** @description ListRulesResponse is one page. */
         ListRulesResponse: {
             rules?: components["schemas"]["Rule"][];
@@ -1583,6 +1641,8 @@ export interface components {
             /** 1 to 128 characters; the same id is accepted once */
             batch_id?: string;
             rows?: Record<string, never>[];
+            /** of bad rows: "reject" (default) writes nothing, "quarantine" takes the others and lets these wait */
+            mode?: string;
         };
         /** @description PushRowsResponse is the commit. */
         PushRowsResponse: {
@@ -1603,6 +1663,35 @@ export interface components {
         /** @description PutMonitorResponse is the monitor. */
         PutMonitorResponse: {
             monitor?: components["schemas"]["Monitor"];
+        };
+        /** @description QuarantineReason says what is wrong with one field of a row. */
+        QuarantineReason: {
+            field?: string;
+            remedy?: string;
+        };
+        /** @description QuarantinedRow is a row that was not accepted. */
+        QuarantinedRow: {
+            /** Format: int64 */
+            id?: string;
+            /** "name@v1" */
+            view?: string;
+            batch_id?: string;
+            /**
+             * commit of the accepted rows of its batch; 0 when there were none
+             * Format: int64
+             */
+            sequence?: string;
+            /**
+             * within the batch, from 1
+             * Format: int64
+             */
+            row_number?: string;
+            reasons?: components["schemas"]["QuarantineReason"][];
+            /** as it came; personal text is a token, other personal values are left out */
+            row?: Record<string, never>;
+            /** Format: date-time */
+            at?: string;
+            actor?: string;
         };
         /** @description ReadOnlineRequest: rows hold the service's inputs and join keys by name; at most 1,000. */
         ReadOnlineBody: {
@@ -3171,6 +3260,59 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GetViewResponse"];
+                };
+            };
+        };
+    };
+    FeatureStoreService_ListQuarantine: {
+        parameters: {
+            query?: {
+                page_size?: number;
+                page_token?: string;
+                /** @description of one batch only; "" for all */
+                batch_id?: string;
+            };
+            header?: never;
+            path: {
+                view: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A successful response. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListQuarantineResponse"];
+                };
+            };
+        };
+    };
+    FeatureStoreService_ClearQuarantine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                view: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ClearQuarantineBody"];
+            };
+        };
+        responses: {
+            /** @description A successful response. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ClearQuarantineResponse"];
                 };
             };
         };

@@ -1236,6 +1236,7 @@ type PushRowsRequest struct {
 	View          string                 `protobuf:"bytes,1,opt,name=view,proto3" json:"view,omitempty"`
 	BatchId       string                 `protobuf:"bytes,2,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"` // 1 to 128 characters; the same id is accepted once
 	Rows          []*structpb.Struct     `protobuf:"bytes,3,rep,name=rows,proto3" json:"rows,omitempty"`
+	Mode          string                 `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"` // of bad rows: "reject" (default) writes nothing, "quarantine" takes the others and lets these wait
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1291,7 +1292,14 @@ func (x *PushRowsRequest) GetRows() []*structpb.Struct {
 	return nil
 }
 
-// Commit is one accepted write.
+func (x *PushRowsRequest) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+// Commit is one accepted write. When no row of a batch was good there is no commit: sequence and rows are 0.
 type Commit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	View          string                 `protobuf:"bytes,1,opt,name=view,proto3" json:"view,omitempty"` // "name@v1"
@@ -1302,7 +1310,8 @@ type Commit struct {
 	MaxEventTime  *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=max_event_time,json=maxEventTime,proto3" json:"max_event_time,omitempty"`
 	CommittedAt   *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
 	Actor         string                 `protobuf:"bytes,8,opt,name=actor,proto3" json:"actor,omitempty"`
-	Duplicate     bool                   `protobuf:"varint,9,opt,name=duplicate,proto3" json:"duplicate,omitempty"` // the batch id had been accepted before
+	Duplicate     bool                   `protobuf:"varint,9,opt,name=duplicate,proto3" json:"duplicate,omitempty"`      // the batch id had been accepted before
+	Quarantined   int64                  `protobuf:"varint,10,opt,name=quarantined,proto3" json:"quarantined,omitempty"` // rows of the batch that were not accepted and wait in the quarantine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1400,6 +1409,13 @@ func (x *Commit) GetDuplicate() bool {
 	return false
 }
 
+func (x *Commit) GetQuarantined() int64 {
+	if x != nil {
+		return x.Quarantined
+	}
+	return 0
+}
+
 // PushRowsResponse is the commit.
 type PushRowsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1453,6 +1469,7 @@ type IngestFileRequest struct {
 	BatchId       string                 `protobuf:"bytes,3,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
 	Columns       map[string]string      `protobuf:"bytes,4,rep,name=columns,proto3" json:"columns,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // file column → view column
 	Chunk         []byte                 `protobuf:"bytes,5,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	Mode          string                 `protobuf:"bytes,6,opt,name=mode,proto3" json:"mode,omitempty"` // as in PushRowsRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1520,6 +1537,13 @@ func (x *IngestFileRequest) GetChunk() []byte {
 		return x.Chunk
 	}
 	return nil
+}
+
+func (x *IngestFileRequest) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
 }
 
 // IngestFileResponse is the commit.
@@ -2742,6 +2766,396 @@ func (x *RetireDefinitionResponse) GetRetired() *Retirement {
 	return nil
 }
 
+// ListQuarantineRequest names a view or view version and pages.
+type ListQuarantineRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	View          string                 `protobuf:"bytes,1,opt,name=view,proto3" json:"view,omitempty"`
+	PageSize      int32                  `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	BatchId       string                 `protobuf:"bytes,4,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"` // of one batch only; "" for all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQuarantineRequest) Reset() {
+	*x = ListQuarantineRequest{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQuarantineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQuarantineRequest) ProtoMessage() {}
+
+func (x *ListQuarantineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQuarantineRequest.ProtoReflect.Descriptor instead.
+func (*ListQuarantineRequest) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ListQuarantineRequest) GetView() string {
+	if x != nil {
+		return x.View
+	}
+	return ""
+}
+
+func (x *ListQuarantineRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListQuarantineRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListQuarantineRequest) GetBatchId() string {
+	if x != nil {
+		return x.BatchId
+	}
+	return ""
+}
+
+// QuarantineReason says what is wrong with one field of a row.
+type QuarantineReason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Field         string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	Remedy        string                 `protobuf:"bytes,2,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuarantineReason) Reset() {
+	*x = QuarantineReason{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuarantineReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuarantineReason) ProtoMessage() {}
+
+func (x *QuarantineReason) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuarantineReason.ProtoReflect.Descriptor instead.
+func (*QuarantineReason) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *QuarantineReason) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *QuarantineReason) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+// QuarantinedRow is a row that was not accepted.
+type QuarantinedRow struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            int64                  `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	View          string                 `protobuf:"bytes,2,opt,name=view,proto3" json:"view,omitempty"` // "name@v1"
+	BatchId       string                 `protobuf:"bytes,3,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
+	Sequence      int64                  `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`                    // commit of the accepted rows of its batch; 0 when there were none
+	RowNumber     int64                  `protobuf:"varint,5,opt,name=row_number,json=rowNumber,proto3" json:"row_number,omitempty"` // within the batch, from 1
+	Reasons       []*QuarantineReason    `protobuf:"bytes,6,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	Row           *structpb.Struct       `protobuf:"bytes,7,opt,name=row,proto3" json:"row,omitempty"` // as it came; personal text is a token, other personal values are left out
+	At            *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=at,proto3" json:"at,omitempty"`
+	Actor         string                 `protobuf:"bytes,9,opt,name=actor,proto3" json:"actor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuarantinedRow) Reset() {
+	*x = QuarantinedRow{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuarantinedRow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuarantinedRow) ProtoMessage() {}
+
+func (x *QuarantinedRow) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuarantinedRow.ProtoReflect.Descriptor instead.
+func (*QuarantinedRow) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *QuarantinedRow) GetId() int64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *QuarantinedRow) GetView() string {
+	if x != nil {
+		return x.View
+	}
+	return ""
+}
+
+func (x *QuarantinedRow) GetBatchId() string {
+	if x != nil {
+		return x.BatchId
+	}
+	return ""
+}
+
+func (x *QuarantinedRow) GetSequence() int64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *QuarantinedRow) GetRowNumber() int64 {
+	if x != nil {
+		return x.RowNumber
+	}
+	return 0
+}
+
+func (x *QuarantinedRow) GetReasons() []*QuarantineReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *QuarantinedRow) GetRow() *structpb.Struct {
+	if x != nil {
+		return x.Row
+	}
+	return nil
+}
+
+func (x *QuarantinedRow) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *QuarantinedRow) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+// ListQuarantineResponse is one page.
+type ListQuarantineResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rows          []*QuarantinedRow      `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListQuarantineResponse) Reset() {
+	*x = ListQuarantineResponse{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListQuarantineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListQuarantineResponse) ProtoMessage() {}
+
+func (x *ListQuarantineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListQuarantineResponse.ProtoReflect.Descriptor instead.
+func (*ListQuarantineResponse) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListQuarantineResponse) GetRows() []*QuarantinedRow {
+	if x != nil {
+		return x.Rows
+	}
+	return nil
+}
+
+func (x *ListQuarantineResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// ClearQuarantineRequest names a view or view version, and one batch or ("") all of them.
+type ClearQuarantineRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	View          string                 `protobuf:"bytes,1,opt,name=view,proto3" json:"view,omitempty"`
+	BatchId       string                 `protobuf:"bytes,2,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // for the log
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearQuarantineRequest) Reset() {
+	*x = ClearQuarantineRequest{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearQuarantineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearQuarantineRequest) ProtoMessage() {}
+
+func (x *ClearQuarantineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearQuarantineRequest.ProtoReflect.Descriptor instead.
+func (*ClearQuarantineRequest) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ClearQuarantineRequest) GetView() string {
+	if x != nil {
+		return x.View
+	}
+	return ""
+}
+
+func (x *ClearQuarantineRequest) GetBatchId() string {
+	if x != nil {
+		return x.BatchId
+	}
+	return ""
+}
+
+func (x *ClearQuarantineRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// ClearQuarantineResponse counts the rows that are gone.
+type ClearQuarantineResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rows          int64                  `protobuf:"varint,1,opt,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearQuarantineResponse) Reset() {
+	*x = ClearQuarantineResponse{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearQuarantineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearQuarantineResponse) ProtoMessage() {}
+
+func (x *ClearQuarantineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearQuarantineResponse.ProtoReflect.Descriptor instead.
+func (*ClearQuarantineResponse) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ClearQuarantineResponse) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
 var File_waybill_featurestore_v1_featurestore_proto protoreflect.FileDescriptor
 
 const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
@@ -2853,11 +3267,12 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x11GetServiceRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\"P\n" +
 	"\x12GetServiceResponse\x12:\n" +
-	"\aservice\x18\x01 \x01(\v2 .waybill.featurestore.v1.ServiceR\aservice\"m\n" +
+	"\aservice\x18\x01 \x01(\v2 .waybill.featurestore.v1.ServiceR\aservice\"\x81\x01\n" +
 	"\x0fPushRowsRequest\x12\x12\n" +
 	"\x04view\x18\x01 \x01(\tR\x04view\x12\x19\n" +
 	"\bbatch_id\x18\x02 \x01(\tR\abatchId\x12+\n" +
-	"\x04rows\x18\x03 \x03(\v2\x17.google.protobuf.StructR\x04rows\"\xdb\x02\n" +
+	"\x04rows\x18\x03 \x03(\v2\x17.google.protobuf.StructR\x04rows\x12\x12\n" +
+	"\x04mode\x18\x04 \x01(\tR\x04mode\"\xfd\x02\n" +
 	"\x06Commit\x12\x12\n" +
 	"\x04view\x18\x01 \x01(\tR\x04view\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x03R\bsequence\x12\x12\n" +
@@ -2867,15 +3282,18 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x0emax_event_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\fmaxEventTime\x12=\n" +
 	"\fcommitted_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\x12\x14\n" +
 	"\x05actor\x18\b \x01(\tR\x05actor\x12\x1c\n" +
-	"\tduplicate\x18\t \x01(\bR\tduplicate\"K\n" +
+	"\tduplicate\x18\t \x01(\bR\tduplicate\x12 \n" +
+	"\vquarantined\x18\n" +
+	" \x01(\x03R\vquarantined\"K\n" +
 	"\x10PushRowsResponse\x127\n" +
-	"\x06commit\x18\x01 \x01(\v2\x1f.waybill.featurestore.v1.CommitR\x06commit\"\xff\x01\n" +
+	"\x06commit\x18\x01 \x01(\v2\x1f.waybill.featurestore.v1.CommitR\x06commit\"\x93\x02\n" +
 	"\x11IngestFileRequest\x12\x12\n" +
 	"\x04view\x18\x01 \x01(\tR\x04view\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\tR\x06format\x12\x19\n" +
 	"\bbatch_id\x18\x03 \x01(\tR\abatchId\x12Q\n" +
 	"\acolumns\x18\x04 \x03(\v27.waybill.featurestore.v1.IngestFileRequest.ColumnsEntryR\acolumns\x12\x14\n" +
-	"\x05chunk\x18\x05 \x01(\fR\x05chunk\x1a:\n" +
+	"\x05chunk\x18\x05 \x01(\fR\x05chunk\x12\x12\n" +
+	"\x04mode\x18\x06 \x01(\tR\x04mode\x1a:\n" +
 	"\fColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
@@ -2973,7 +3391,36 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\n" +
 	"retired_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tretiredAt\"Y\n" +
 	"\x18RetireDefinitionResponse\x12=\n" +
-	"\aretired\x18\x01 \x01(\v2#.waybill.featurestore.v1.RetirementR\aretired2\x96\x13\n" +
+	"\aretired\x18\x01 \x01(\v2#.waybill.featurestore.v1.RetirementR\aretired\"\x82\x01\n" +
+	"\x15ListQuarantineRequest\x12\x12\n" +
+	"\x04view\x18\x01 \x01(\tR\x04view\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x19\n" +
+	"\bbatch_id\x18\x04 \x01(\tR\abatchId\"@\n" +
+	"\x10QuarantineReason\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x16\n" +
+	"\x06remedy\x18\x02 \x01(\tR\x06remedy\"\xbc\x02\n" +
+	"\x0eQuarantinedRow\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
+	"\x04view\x18\x02 \x01(\tR\x04view\x12\x19\n" +
+	"\bbatch_id\x18\x03 \x01(\tR\abatchId\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x03R\bsequence\x12\x1d\n" +
+	"\n" +
+	"row_number\x18\x05 \x01(\x03R\trowNumber\x12C\n" +
+	"\areasons\x18\x06 \x03(\v2).waybill.featurestore.v1.QuarantineReasonR\areasons\x12)\n" +
+	"\x03row\x18\a \x01(\v2\x17.google.protobuf.StructR\x03row\x12*\n" +
+	"\x02at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05actor\x18\t \x01(\tR\x05actor\"}\n" +
+	"\x16ListQuarantineResponse\x12;\n" +
+	"\x04rows\x18\x01 \x03(\v2'.waybill.featurestore.v1.QuarantinedRowR\x04rows\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"_\n" +
+	"\x16ClearQuarantineRequest\x12\x12\n" +
+	"\x04view\x18\x01 \x01(\tR\x04view\x12\x19\n" +
+	"\bbatch_id\x18\x02 \x01(\tR\abatchId\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"-\n" +
+	"\x17ClearQuarantineResponse\x12\x12\n" +
+	"\x04rows\x18\x01 \x01(\x03R\x04rows2\x84\x16\n" +
 	"\x13FeatureStoreService\x12\xa4\x01\n" +
 	"\x0fPlanDefinitions\x12/.waybill.featurestore.v1.PlanDefinitionsRequest\x1a0.waybill.featurestore.v1.PlanDefinitionsResponse\".\xca\xc1\x18\x0e\n" +
 	"\x06view/*\x12\x04read\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/features:plan\x12\xab\x01\n" +
@@ -3007,7 +3454,11 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x13DownloadTrainingSet\x123.waybill.featurestore.v1.DownloadTrainingSetRequest\x1a4.waybill.featurestore.v1.DownloadTrainingSetResponse\"\x17\xca\xc1\x18\x13\n" +
 	"\tservice/*\x12\x06export0\x01\x12\xac\x01\n" +
 	"\x10RetireDefinition\x120.waybill.featurestore.v1.RetireDefinitionRequest\x1a1.waybill.featurestore.v1.RetireDefinitionResponse\"3\xca\xc1\x18\x11\n" +
-	"\x06{node}\x12\apublish\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/features:retireB6Z4waybill/proto/waybill/featurestore/v1;featurestorev1b\x06proto3"
+	"\x06{node}\x12\apublish\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/features:retire\x12\xae\x01\n" +
+	"\x0eListQuarantine\x12..waybill.featurestore.v1.ListQuarantineRequest\x1a/.waybill.featurestore.v1.ListQuarantineResponse\";\xca\xc1\x18\x14\n" +
+	"\vview/{view}\x12\x05write\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/views/{view}/quarantine\x12\xba\x01\n" +
+	"\x0fClearQuarantine\x12/.waybill.featurestore.v1.ClearQuarantineRequest\x1a0.waybill.featurestore.v1.ClearQuarantineResponse\"D\xca\xc1\x18\x14\n" +
+	"\vview/{view}\x12\x05write\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/views/{view}/quarantine:clearB6Z4waybill/proto/waybill/featurestore/v1;featurestorev1b\x06proto3"
 
 var (
 	file_waybill_featurestore_v1_featurestore_proto_rawDescOnce sync.Once
@@ -3021,7 +3472,7 @@ func file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP() []byte {
 	return file_waybill_featurestore_v1_featurestore_proto_rawDescData
 }
 
-var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
 	(*Change)(nil),                      // 0: waybill.featurestore.v1.Change
 	(*PlanDefinitionsRequest)(nil),      // 1: waybill.featurestore.v1.PlanDefinitionsRequest
@@ -3064,94 +3515,108 @@ var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
 	(*RetireDefinitionRequest)(nil),     // 38: waybill.featurestore.v1.RetireDefinitionRequest
 	(*Retirement)(nil),                  // 39: waybill.featurestore.v1.Retirement
 	(*RetireDefinitionResponse)(nil),    // 40: waybill.featurestore.v1.RetireDefinitionResponse
-	nil,                                 // 41: waybill.featurestore.v1.View.TagsEntry
-	nil,                                 // 42: waybill.featurestore.v1.View.ExternalEntry
-	nil,                                 // 43: waybill.featurestore.v1.View.FallbackKeysEntry
-	nil,                                 // 44: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
-	nil,                                 // 45: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	nil,                                 // 46: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
-	(*timestamppb.Timestamp)(nil),       // 47: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 48: google.protobuf.Struct
-	(*structpb.Value)(nil),              // 49: google.protobuf.Value
+	(*ListQuarantineRequest)(nil),       // 41: waybill.featurestore.v1.ListQuarantineRequest
+	(*QuarantineReason)(nil),            // 42: waybill.featurestore.v1.QuarantineReason
+	(*QuarantinedRow)(nil),              // 43: waybill.featurestore.v1.QuarantinedRow
+	(*ListQuarantineResponse)(nil),      // 44: waybill.featurestore.v1.ListQuarantineResponse
+	(*ClearQuarantineRequest)(nil),      // 45: waybill.featurestore.v1.ClearQuarantineRequest
+	(*ClearQuarantineResponse)(nil),     // 46: waybill.featurestore.v1.ClearQuarantineResponse
+	nil,                                 // 47: waybill.featurestore.v1.View.TagsEntry
+	nil,                                 // 48: waybill.featurestore.v1.View.ExternalEntry
+	nil,                                 // 49: waybill.featurestore.v1.View.FallbackKeysEntry
+	nil,                                 // 50: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
+	nil,                                 // 51: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
+	nil,                                 // 52: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	(*timestamppb.Timestamp)(nil),       // 53: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 54: google.protobuf.Struct
+	(*structpb.Value)(nil),              // 55: google.protobuf.Value
 }
 var file_waybill_featurestore_v1_featurestore_proto_depIdxs = []int32{
 	0,  // 0: waybill.featurestore.v1.PlanDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
 	0,  // 1: waybill.featurestore.v1.ApplyDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
 	5,  // 2: waybill.featurestore.v1.View.keys:type_name -> waybill.featurestore.v1.Field
 	5,  // 3: waybill.featurestore.v1.View.features:type_name -> waybill.featurestore.v1.Field
-	41, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
-	47, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
-	47, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
-	42, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
+	47, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
+	53, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
+	53, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
+	48, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
 	11, // 8: waybill.featurestore.v1.View.expressions:type_name -> waybill.featurestore.v1.Expression
-	43, // 9: waybill.featurestore.v1.View.fallback_keys:type_name -> waybill.featurestore.v1.View.FallbackKeysEntry
+	49, // 9: waybill.featurestore.v1.View.fallback_keys:type_name -> waybill.featurestore.v1.View.FallbackKeysEntry
 	39, // 10: waybill.featurestore.v1.View.retired:type_name -> waybill.featurestore.v1.Retirement
 	6,  // 11: waybill.featurestore.v1.ListViewsResponse.views:type_name -> waybill.featurestore.v1.View
 	6,  // 12: waybill.featurestore.v1.GetViewResponse.view:type_name -> waybill.featurestore.v1.View
 	5,  // 13: waybill.featurestore.v1.Service.inputs:type_name -> waybill.featurestore.v1.Field
 	11, // 14: waybill.featurestore.v1.Service.expressions:type_name -> waybill.featurestore.v1.Expression
 	5,  // 15: waybill.featurestore.v1.Service.outputs:type_name -> waybill.featurestore.v1.Field
-	47, // 16: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
+	53, // 16: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
 	39, // 17: waybill.featurestore.v1.Service.retired:type_name -> waybill.featurestore.v1.Retirement
 	12, // 18: waybill.featurestore.v1.ListServicesResponse.services:type_name -> waybill.featurestore.v1.Service
 	12, // 19: waybill.featurestore.v1.GetServiceResponse.service:type_name -> waybill.featurestore.v1.Service
-	48, // 20: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
-	47, // 21: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
-	47, // 22: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
-	47, // 23: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	54, // 20: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
+	53, // 21: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
+	53, // 22: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
+	53, // 23: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
 	18, // 24: waybill.featurestore.v1.PushRowsResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	44, // 25: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
+	50, // 25: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
 	18, // 26: waybill.featurestore.v1.IngestFileResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	48, // 27: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
-	45, // 28: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	49, // 29: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
-	47, // 30: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
+	54, // 27: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
+	51, // 28: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
+	55, // 29: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
+	53, // 30: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
 	23, // 31: waybill.featurestore.v1.FeatureRow.cells:type_name -> waybill.featurestore.v1.Cell
 	24, // 32: waybill.featurestore.v1.ReadOnlineResponse.rows:type_name -> waybill.featurestore.v1.FeatureRow
-	46, // 33: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
-	47, // 34: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
+	52, // 33: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	53, // 34: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
 	27, // 35: waybill.featurestore.v1.TrainingSet.columns:type_name -> waybill.featurestore.v1.ColumnStats
-	47, // 36: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
+	53, // 36: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
 	28, // 37: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
 	28, // 38: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
 	28, // 39: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	47, // 40: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
+	53, // 40: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
 	39, // 41: waybill.featurestore.v1.RetireDefinitionResponse.retired:type_name -> waybill.featurestore.v1.Retirement
-	1,  // 42: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
-	3,  // 43: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
-	7,  // 44: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
-	9,  // 45: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
-	13, // 46: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
-	15, // 47: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
-	17, // 48: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
-	20, // 49: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
-	22, // 50: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
-	26, // 51: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
-	30, // 52: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
-	32, // 53: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
-	34, // 54: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
-	36, // 55: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
-	38, // 56: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
-	2,  // 57: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
-	4,  // 58: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
-	8,  // 59: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
-	10, // 60: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
-	14, // 61: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
-	16, // 62: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
-	19, // 63: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
-	21, // 64: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
-	25, // 65: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
-	29, // 66: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
-	31, // 67: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
-	33, // 68: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
-	35, // 69: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
-	37, // 70: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
-	40, // 71: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
-	57, // [57:72] is the sub-list for method output_type
-	42, // [42:57] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	42, // 42: waybill.featurestore.v1.QuarantinedRow.reasons:type_name -> waybill.featurestore.v1.QuarantineReason
+	54, // 43: waybill.featurestore.v1.QuarantinedRow.row:type_name -> google.protobuf.Struct
+	53, // 44: waybill.featurestore.v1.QuarantinedRow.at:type_name -> google.protobuf.Timestamp
+	43, // 45: waybill.featurestore.v1.ListQuarantineResponse.rows:type_name -> waybill.featurestore.v1.QuarantinedRow
+	1,  // 46: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
+	3,  // 47: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
+	7,  // 48: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
+	9,  // 49: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
+	13, // 50: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
+	15, // 51: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
+	17, // 52: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
+	20, // 53: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
+	22, // 54: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
+	26, // 55: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
+	30, // 56: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
+	32, // 57: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
+	34, // 58: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
+	36, // 59: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
+	38, // 60: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
+	41, // 61: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:input_type -> waybill.featurestore.v1.ListQuarantineRequest
+	45, // 62: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:input_type -> waybill.featurestore.v1.ClearQuarantineRequest
+	2,  // 63: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
+	4,  // 64: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
+	8,  // 65: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
+	10, // 66: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
+	14, // 67: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
+	16, // 68: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
+	19, // 69: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
+	21, // 70: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
+	25, // 71: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
+	29, // 72: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
+	31, // 73: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
+	33, // 74: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
+	35, // 75: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
+	37, // 76: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
+	40, // 77: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
+	44, // 78: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:output_type -> waybill.featurestore.v1.ListQuarantineResponse
+	46, // 79: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:output_type -> waybill.featurestore.v1.ClearQuarantineResponse
+	63, // [63:80] is the sub-list for method output_type
+	46, // [46:63] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_waybill_featurestore_v1_featurestore_proto_init() }
@@ -3166,7 +3631,7 @@ func file_waybill_featurestore_v1_featurestore_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waybill_featurestore_v1_featurestore_proto_rawDesc), len(file_waybill_featurestore_v1_featurestore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

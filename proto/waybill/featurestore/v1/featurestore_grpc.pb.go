@@ -34,6 +34,8 @@ const (
 	FeatureStoreService_RebuildTrainingSet_FullMethodName  = "/waybill.featurestore.v1.FeatureStoreService/RebuildTrainingSet"
 	FeatureStoreService_DownloadTrainingSet_FullMethodName = "/waybill.featurestore.v1.FeatureStoreService/DownloadTrainingSet"
 	FeatureStoreService_RetireDefinition_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/RetireDefinition"
+	FeatureStoreService_ListQuarantine_FullMethodName      = "/waybill.featurestore.v1.FeatureStoreService/ListQuarantine"
+	FeatureStoreService_ClearQuarantine_FullMethodName     = "/waybill.featurestore.v1.FeatureStoreService/ClearQuarantine"
 )
 
 // FeatureStoreServiceClient is the client API for FeatureStoreService service.
@@ -74,6 +76,11 @@ type FeatureStoreServiceClient interface {
 	// RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
 	// it. Refused with the list of who reads it while somebody does.
 	RetireDefinition(ctx context.Context, in *RetireDefinitionRequest, opts ...grpc.CallOption) (*RetireDefinitionResponse, error)
+	// ListQuarantine lists the rows of a view version that were not accepted and wait, newest first. Who may write to a view
+	// may see what it did not take.
+	ListQuarantine(ctx context.Context, in *ListQuarantineRequest, opts ...grpc.CallOption) (*ListQuarantineResponse, error)
+	// ClearQuarantine deletes waiting rows of a view version. The counts of their batches stay.
+	ClearQuarantine(ctx context.Context, in *ClearQuarantineRequest, opts ...grpc.CallOption) (*ClearQuarantineResponse, error)
 }
 
 type featureStoreServiceClient struct {
@@ -249,6 +256,26 @@ func (c *featureStoreServiceClient) RetireDefinition(ctx context.Context, in *Re
 	return out, nil
 }
 
+func (c *featureStoreServiceClient) ListQuarantine(ctx context.Context, in *ListQuarantineRequest, opts ...grpc.CallOption) (*ListQuarantineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListQuarantineResponse)
+	err := c.cc.Invoke(ctx, FeatureStoreService_ListQuarantine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *featureStoreServiceClient) ClearQuarantine(ctx context.Context, in *ClearQuarantineRequest, opts ...grpc.CallOption) (*ClearQuarantineResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ClearQuarantineResponse)
+	err := c.cc.Invoke(ctx, FeatureStoreService_ClearQuarantine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // FeatureStoreServiceServer is the server API for FeatureStoreService service.
 // All implementations must embed UnimplementedFeatureStoreServiceServer
 // for forward compatibility.
@@ -287,6 +314,11 @@ type FeatureStoreServiceServer interface {
 	// RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
 	// it. Refused with the list of who reads it while somebody does.
 	RetireDefinition(context.Context, *RetireDefinitionRequest) (*RetireDefinitionResponse, error)
+	// ListQuarantine lists the rows of a view version that were not accepted and wait, newest first. Who may write to a view
+	// may see what it did not take.
+	ListQuarantine(context.Context, *ListQuarantineRequest) (*ListQuarantineResponse, error)
+	// ClearQuarantine deletes waiting rows of a view version. The counts of their batches stay.
+	ClearQuarantine(context.Context, *ClearQuarantineRequest) (*ClearQuarantineResponse, error)
 	mustEmbedUnimplementedFeatureStoreServiceServer()
 }
 
@@ -341,6 +373,12 @@ func (UnimplementedFeatureStoreServiceServer) DownloadTrainingSet(*DownloadTrain
 }
 func (UnimplementedFeatureStoreServiceServer) RetireDefinition(context.Context, *RetireDefinitionRequest) (*RetireDefinitionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetireDefinition not implemented")
+}
+func (UnimplementedFeatureStoreServiceServer) ListQuarantine(context.Context, *ListQuarantineRequest) (*ListQuarantineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListQuarantine not implemented")
+}
+func (UnimplementedFeatureStoreServiceServer) ClearQuarantine(context.Context, *ClearQuarantineRequest) (*ClearQuarantineResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ClearQuarantine not implemented")
 }
 func (UnimplementedFeatureStoreServiceServer) mustEmbedUnimplementedFeatureStoreServiceServer() {}
 func (UnimplementedFeatureStoreServiceServer) testEmbeddedByValue()                             {}
@@ -604,6 +642,42 @@ func _FeatureStoreService_RetireDefinition_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FeatureStoreService_ListQuarantine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListQuarantineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeatureStoreServiceServer).ListQuarantine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeatureStoreService_ListQuarantine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeatureStoreServiceServer).ListQuarantine(ctx, req.(*ListQuarantineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FeatureStoreService_ClearQuarantine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ClearQuarantineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeatureStoreServiceServer).ClearQuarantine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeatureStoreService_ClearQuarantine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeatureStoreServiceServer).ClearQuarantine(ctx, req.(*ClearQuarantineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // FeatureStoreService_ServiceDesc is the grpc.ServiceDesc for FeatureStoreService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -658,6 +732,14 @@ var FeatureStoreService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RetireDefinition",
 			Handler:    _FeatureStoreService_RetireDefinition_Handler,
+		},
+		{
+			MethodName: "ListQuarantine",
+			Handler:    _FeatureStoreService_ListQuarantine_Handler,
+		},
+		{
+			MethodName: "ClearQuarantine",
+			Handler:    _FeatureStoreService_ClearQuarantine_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
