@@ -26,6 +26,9 @@ type lookup struct {
 	ref   waybill.VersionRef
 	keys  []int   // places of the join keys among the inputs; nil for a view that only stands in for others
 	chain []level // the views that stand in for it, the nearest first
+
+	columns []Column // the join keys as the view has them
+	tokens  tokens   // of its personal join keys; see Store.tokenising
 }
 
 // level is a view that stands in for another.
@@ -214,7 +217,7 @@ func (c *compiler) look(ref waybill.VersionRef) (int, error) {
 	if at := slices.IndexFunc(c.views, func(l lookup) bool { return l.ref == ref }); at >= 0 {
 		return at, nil
 	}
-	l := lookup{ref: ref}
+	l := lookup{ref: ref, columns: v.Entity.Keys}
 	for _, k := range v.Entity.Keys {
 		n := slices.IndexFunc(c.service.Inputs, func(c Column) bool { return c.Name == k.Name })
 		if n < 0 {
@@ -298,7 +301,7 @@ func (c *compiler) fallBack(at int) error {
 		}
 		l := level{view: slices.IndexFunc(c.views, func(l lookup) bool { return l.ref == ref })}
 		if l.view < 0 {
-			c.views, l.view = append(c.views, lookup{ref: ref}), len(c.views)
+			c.views, l.view = append(c.views, lookup{ref: ref, columns: parent.Entity.Keys}), len(c.views)
 		}
 		for _, k := range keys {
 			lk := levelKey{k, -1}

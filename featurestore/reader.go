@@ -96,6 +96,9 @@ func (s *Store) compile(ctx context.Context, tenant waybill.Tenant, sv storedSer
 
 // open finds the memory that a plan reads from.
 func (s *Store) open(ctx context.Context, tenant waybill.Tenant, p *plan, version waybill.VersionRef) (*Reader, error) {
+	if err := s.tokenising(tenant, p); err != nil {
+		return nil, err
+	}
 	r := &Reader{plan: p, version: version}
 	for _, l := range p.views {
 		o, err := s.online(ctx, viewKey{tenant, l.ref})
@@ -263,11 +266,11 @@ func (m missingKey) Error() string { return string(m) }
 
 // appendKey writes the view's join key from the inputs at the head of cells.
 func (l *lookup) appendKey(b []byte, cells []Cell) ([]byte, error) {
-	for _, n := range l.keys {
+	for i, n := range l.keys {
 		if cells[n].Value == nil {
 			return nil, missingKey(cells[n].Name)
 		}
-		b = appendKey(b, cells[n].Value)
+		b = appendKey(b, l.tokens.tokenise(l.columns[i], cells[n].Value))
 	}
 	return b, nil
 }

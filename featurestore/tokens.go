@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/jackc/pgx/v5"
 
 	"waybill"
@@ -76,6 +79,43 @@ func (s *Store) forView(tenant waybill.Tenant, v *View) (tokens, error) {
 		return t, noTokenKey(v.Name)
 	}
 	return t, nil
+}
+
+// array is tokenise for every value of a column of texts.
+func (t tokens) array(c Column, a arrow.Array) arrow.Array {
+	texts, ok := a.(*array.String)
+	if !ok {
+		return a
+	}
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	b.Reserve(texts.Len())
+	for i := range texts.Len() {
+		if token, ok := t.tokenise(c, texts.Value(i)).(string); ok && texts.IsValid(i) {
+			b.Append(token)
+		} else {
+			b.AppendNull()
+		}
+	}
+	return b.NewArray()
+}
+
+// tokenising makes a compiled service look personal join keys up by their tokens. Whoever compiles a service to look keys
+// up calls it. Conflict when a view needs tokens and this hub has no key.
+func (s *Store) tokenising(tenant waybill.Tenant, p *plan) error {
+	for i := range p.views {
+		l := &p.views[i]
+		if !slices.ContainsFunc(l.columns, Column.personal) {
+			continue
+		}
+		if l.keys == nil {
+			return waybill.Errorf(waybill.Conflict, "%s has a personal join key, and no view can fall back on it: what leads to its rows is not tokenised", l.ref)
+		}
+		if l.tokens = s.tokens(tenant); l.tokens.key == nil {
+			return noTokenKey(l.ref.Name)
+		}
+	}
+	return nil
 }
 
 func noTokenKey(view string) error {

@@ -50,6 +50,9 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 	if err != nil {
 		return nil, err
 	}
+	if err := s.tokenising(tenant, p); err != nil {
+		return nil, err
+	}
 	done, err := s.decode(ctx)
 	if err != nil {
 		return nil, err
@@ -197,7 +200,8 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 			continue
 		}
 		var keys []arrow.Array
-		for _, k := range look.keys {
+		id := fmt.Sprint(look.keys)
+		for n, k := range look.keys {
 			a := e.inputs[k]
 			if a.NullN() > 0 {
 				i := 0
@@ -206,9 +210,11 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 				}
 				return nil, nil, badCell(e.line(i), p.service.Inputs[k].Name, errors.New("is missing; it is a join key of "+look.ref.String()))
 			}
+			if look.columns[n].personal() {
+				a, id = look.tokens.array(look.columns[n], a), id+fmt.Sprint(" token ", n)
+			}
 			keys = append(keys, a)
 		}
-		id := fmt.Sprint(look.keys)
 		if orders[id] == nil {
 			o, err := asof.NewOrder(keys, e.rows)
 			if err != nil {

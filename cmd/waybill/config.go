@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"waybill/featurestore"
 	"waybill/internal/bucket"
 )
 
@@ -22,6 +23,7 @@ type settings struct {
 	S3                 bucket.Config
 	LogID              int
 	LogOrigin, LogKey  string
+	FeaturesTokenKey   string
 	Node               string
 	TLSCert, TLSKey    string
 	Plaintext          bool
@@ -62,6 +64,13 @@ var table = []setting{
 	{"log-id", "1", "number of this node's decision log; no two running nodes may share one", false, number(func(c *settings) *int { return &c.LogID }, 1, 1<<20)},
 	{"log-origin", "", "name of the log in its checkpoints, e.g. waybill.example.com/log/1", false, text(func(c *settings) *string { return &c.LogOrigin })},
 	{"log-key", "", "signer key of the log (make one with: waybill log keygen)", true, text(func(c *settings) *string { return &c.LogKey })},
+	{"features-token-key", "", "32 random characters or more, for the tokens of personal features; needed once a view has some", true, func(c *settings, v string) error {
+		if v != "" && len(v) < featurestore.MinTokenKey {
+			return fmt.Errorf("must have %d characters or more", featurestore.MinTokenKey)
+		}
+		c.FeaturesTokenKey = v
+		return nil
+	}},
 	{"node", "hub", "name of this node in leaves and logs", false, text(func(c *settings) *string { return &c.Node })},
 	{"tls-cert", "", "certificate file (PEM) for both addresses", false, text(func(c *settings) *string { return &c.TLSCert })},
 	{"tls-key", "", "key file (PEM) of the certificate", false, text(func(c *settings) *string { return &c.TLSKey })},
@@ -106,7 +115,7 @@ func bindSettings(cmd *cobra.Command, names ...string) {
 			continue
 		}
 		if s.secret {
-			fmt.Fprintf(&help, "  %-24s %s\n", s.variable(), s.help)
+			fmt.Fprintf(&help, "  %-26s %s\n", s.variable(), s.help)
 			continue
 		}
 		cmd.Flags().String(s.name, s.preset, s.help+" ("+s.variable()+")")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,7 +95,11 @@ func openLocal(ctx context.Context, c localConfig) (_ *local, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.hub, err = openHub(ctx, hubConfig{DSN: l.stack.DSN(), Bucket: l.stack.Bucket(), LogID: 1, Origin: localOrigin, SignerKey: signer, Node: "local", Env: access.Dev, Logger: c.Logger}); err != nil {
+	tokens, err := tokenKey(filepath.Join(dir, "features-token.key"))
+	if err != nil {
+		return nil, err
+	}
+	if l.hub, err = openHub(ctx, hubConfig{DSN: l.stack.DSN(), Bucket: l.stack.Bucket(), LogID: 1, Origin: localOrigin, SignerKey: signer, TokenKey: tokens, Node: "local", Env: access.Dev, Logger: c.Logger}); err != nil {
 		return nil, err
 	}
 	if l.at.http, err = listenNear(c.HTTPAddr, c.Note); err != nil {
@@ -183,6 +188,19 @@ func signerKey(file string) (string, error) {
 		return "", err
 	}
 	return signer, writeSecret(file, signer+"\n")
+}
+
+// tokenKey reads the key of personal features' tokens or makes one.
+func tokenKey(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	key := rand.Text() + rand.Text()
+	return key, writeSecret(file, key+"\n")
 }
 
 // writeSecret writes a file that only its owner may read, whole or not at all.

@@ -40,6 +40,7 @@ type hubConfig struct {
 	LogID     int
 	Origin    string
 	SignerKey string
+	TokenKey  string // of personal features; "" while no view has some
 	Node      string
 	Env       access.Env
 	Logger    *slog.Logger
@@ -110,7 +111,7 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	if h.access, err = access.Open(ctx, h.pool, access.Config{Env: c.Env, Logger: c.Logger}); err != nil {
 		return nil, err
 	}
-	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger, Live: h.mayServe}); err != nil {
+	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger, Live: h.mayServe, TokenKey: []byte(c.TokenKey)}); err != nil {
 		return nil, err
 	}
 	if h.models, err = registry.Open(ctx, h.pool, objects, registry.Config{Logger: c.Logger, Check: checkModel, MaxEntrypointBytes: score.MaxModelBytes}); err != nil {
