@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"waybill/featurestore"
 	"waybill/internal/bucket"
 )
 
@@ -64,13 +63,7 @@ var table = []setting{
 	{"log-id", "1", "number of this node's decision log; no two running nodes may share one", false, number(func(c *settings) *int { return &c.LogID }, 1, 1<<20)},
 	{"log-origin", "", "name of the log in its checkpoints, e.g. waybill.example.com/log/1", false, text(func(c *settings) *string { return &c.LogOrigin })},
 	{"log-key", "", "signer key of the log (make one with: waybill log keygen)", true, text(func(c *settings) *string { return &c.LogKey })},
-	{"features-token-key", "", "32 random characters or more, for the tokens of personal features; needed once a view has some", true, func(c *settings, v string) error {
-		if v != "" && len(v) < featurestore.MinTokenKey {
-			return fmt.Errorf("must have %d characters or more", featurestore.MinTokenKey)
-		}
-		c.FeaturesTokenKey = v
-		return nil
-	}},
+	{"features-token-key", "", "32 random characters or more, for the tokens of personal features; needed once a view has some", true, text(func(c *settings) *string { return &c.FeaturesTokenKey })},
 	{"node", "hub", "name of this node in leaves and logs", false, text(func(c *settings) *string { return &c.Node })},
 	{"tls-cert", "", "certificate file (PEM) for both addresses", false, text(func(c *settings) *string { return &c.TLSCert })},
 	{"tls-key", "", "key file (PEM) of the certificate", false, text(func(c *settings) *string { return &c.TLSKey })},
