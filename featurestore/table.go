@@ -3,6 +3,7 @@ package featurestore
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/csv"
@@ -87,22 +88,7 @@ type head func(names []string) error
 // readTable reads a CSV or Parquet file. Malformed bytes are an Invalid error, whatever they are; more than the bounds
 // allow is TooLarge. Nothing is decoded before the names are accepted.
 func readTable(format string, data []byte, accept head) (*table, error) {
-	checked := func(names []string) error {
-		if len(names) > maxFileColumns {
-			return waybill.InvalidField("file", fmt.Sprintf("has %d columns; at most %d", len(names), maxFileColumns))
-		}
-		seen := map[string]bool{}
-		for i, n := range names {
-			if !utf8.ValidString(n) || strings.ContainsRune(n, 0) {
-				return waybill.InvalidField("file", fmt.Sprintf("names column %d with bytes that are no text", i+1))
-			}
-			if seen[n] {
-				return waybill.InvalidField("file", "has two columns "+strconv.QuoteToGraphic(short(n)))
-			}
-			seen[n] = true
-		}
-		return accept(names)
-	}
+	checked := func(names []string) error { return checkHead(names, "file", accept) }
 	var t *table
 	var err error
 	switch format {
@@ -120,6 +106,24 @@ func readTable(format string, data []byte, accept head) (*table, error) {
 		return nil, waybill.InvalidField("file", "has no rows below its head")
 	}
 	return t, nil
+}
+
+// checkHead holds the names of columns against what all files must be like, then has them accepted.
+func checkHead(names []string, field string, accept head) error {
+	if len(names) > maxFileColumns {
+		return waybill.InvalidField(field, fmt.Sprintf("has %d columns; at most %d", len(names), maxFileColumns))
+	}
+	seen := map[string]bool{}
+	for i, n := range names {
+		if !utf8.ValidString(n) || strings.ContainsRune(n, 0) {
+			return waybill.InvalidField(field, fmt.Sprintf("names column %d with bytes that are no text", i+1))
+		}
+		if seen[n] {
+			return waybill.InvalidField(field, "has two columns "+strconv.QuoteToGraphic(short(n)))
+		}
+		seen[n] = true
+	}
+	return accept(names)
 }
 
 // anyNames accepts all names.
@@ -401,11 +405,12 @@ var errMemory = errors.New("more memory than a column may have")
 // recovers.
 type budget struct {
 	memory.Allocator
+	most int64        // bytes; 0 is maxColumnMemory
 	held atomic.Int64 // a finalizer may free
 }
 
 func (b *budget) take(n int) {
-	if n < 0 || b.held.Add(int64(n)) > maxColumnMemory {
+	if n < 0 || b.held.Add(int64(n)) > cmp.Or(b.most, maxColumnMemory) {
 		panic(errMemory)
 	}
 }
@@ -565,7 +570,20 @@ func appendCells(out []any, a arrow.Array, seen map[string]any, text *int) ([]an
 			scale = t.Scale
 		}
 		at = func(i int) any { return decimalText(a.Value(i), scale) }
-	case *array.List:
+	case *array.Null: // how clients write a column that holds nothing
+		at = func(int) any { return nil }
+	case *array.LargeBinary:
+		at = func(i int) any {
+			*text += len(a.Value(i))
+			return bytes.Clone(a.Value(i))
+		}
+	case *array.Dictionary:
+		words, err := appendCells(nil, a.Dictionary(), seen, text)
+		if err != nil {
+			return nil, err
+		}
+		at = func(i int) any { return words[a.GetValueIndex(i)] }
+	case array.ListLike:
 		elems, err := appendCells(nil, a.ListValues(), seen, text)
 		if err != nil {
 			return nil, err

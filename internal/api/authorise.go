@@ -39,6 +39,7 @@ type rule struct {
 	parts     []string // resource, cut at the fields: text, field, text, field …
 	action    string
 	anyCaller bool
+	name      func(m proto.Message) string // the whole resource, of messages that are not ours; nil for parts
 }
 
 // rules compiles the option of every method of a service. A method without one is an error.
@@ -77,6 +78,9 @@ func rules(services ...protoreflect.ServiceDescriptor) (map[string]rule, error) 
 // lower case, as rules have them, whatever the caller wrote. An empty field or one with a star would widen the resource;
 // it is replaced by what no rule matches. The field "node" is a node of the lineage and gives the whole resource.
 func (r rule) resource(m proto.Message) string {
+	if r.name != nil {
+		return r.name(m)
+	}
 	var b strings.Builder
 	for i, part := range r.parts {
 		if i%2 == 0 {
