@@ -49,6 +49,9 @@ func (s *Store) IngestArrow(ctx context.Context, actor waybill.Actor, req Ingest
 		return Commit{}, err
 	}
 	defer st.release()
+	if req.Rows != 0 && req.Rows != int64(st.rows) {
+		return Commit{}, waybill.InvalidField("rows", fmt.Sprintf("are %d and %d came: the stream was cut or has more than was said; nothing was written", req.Rows, st.rows))
+	}
 	done, err := s.decode(ctx)
 	if err != nil {
 		return Commit{}, err

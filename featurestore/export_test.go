@@ -99,3 +99,14 @@ func (s *Store) Adhoc() int {
 func Token(key []byte, tenant waybill.Tenant, text string) string {
 	return (&Store{tokenKey: key}).tokens(tenant).tokenise(Column{Type: String, Sensitivity: personal}, text).(string)
 }
+
+// ReadStream runs the decoder of Arrow streams.
+func ReadStream(next Messages) error {
+	st, err := readStream(next, anyNames)
+	if err != nil {
+		return err
+	}
+	defer st.release()
+	_, err = st.table()
+	return err
+}

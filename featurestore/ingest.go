@@ -32,6 +32,7 @@ type IngestRequest struct {
 	Columns map[string]string  // file column → view column, for those that are named differently
 	Mode    Mode               // what happens to bad rows; "" is Reject
 	Body    io.Reader          // at most MaxFileBytes with MaxFileRows rows
+	Rows    int64              // of IngestArrow: how many there must be; 0 for any number
 }
 
 // Ingest validates a file and appends it to the view's log as one commit: in mode Reject all of its rows or none, in mode

@@ -121,6 +121,7 @@ type put struct {
 	BatchID string            `json:"batch_id"` // "" makes a new one, and a repeat another commit
 	Mode    string            `json:"mode"`
 	Columns map[string]string `json:"columns"` // column of the stream → column of the view
+	Rows    int64             `json:"rows"`    // how many there will be; 0 does not say. Others than these are refused
 }
 
 func describe(d *flight.FlightDescriptor) (p put, err error) {
@@ -133,7 +134,7 @@ func describe(d *flight.FlightDescriptor) (p put, err error) {
 		dec := json.NewDecoder(bytes.NewReader(d.GetCmd()))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&p); err != nil {
-			return p, waybill.InvalidField("descriptor.cmd", `cannot be read (`+err.Error()+`); give {"view": …, "batch_id": …, "mode": "reject" or "quarantine", "columns": {…}}`)
+			return p, waybill.InvalidField("descriptor.cmd", `cannot be read (`+err.Error()+`); give {"view": …, "batch_id": …, "mode": "reject" or "quarantine", "columns": {…}, "rows": …}`)
 		}
 		if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 			return p, waybill.InvalidField("descriptor.cmd", "goes on after its end; give one JSON object")
@@ -158,7 +159,9 @@ type answer struct {
 	Digest      string `json:"digest"`
 }
 
-// DoPut takes record batches into a view as one commit. A batch that is larger than a message may be (8 MiB) is refused by
+// DoPut takes record batches into a view as one commit. The protocol has no word for "this was all": a client that ends its
+// stream early in good order, as a destructor may, has written what came. Who wants to be safe from that says the number
+// of rows in the command. A batch that is larger than a message may be (8 MiB) is refused by
 // gRPC itself: clients write smaller ones (pyarrow: write_table(table, max_chunksize=10000)).
 func (s *Server) DoPut(stream flight.FlightService_DoPutServer) error {
 	first, err := stream.Recv() // here the interceptor says whether the caller may
@@ -195,7 +198,7 @@ func (s *Server) DoPut(stream flight.FlightService_DoPutServer) error {
 		}
 		return m.GetDataHeader(), m.GetDataBody(), nil
 	}
-	c, err := s.c.Features.IngestArrow(ctx, s.c.Actor(ctx), featurestore.IngestRequest{View: ref, BatchID: p.BatchID, Mode: featurestore.Mode(p.Mode), Columns: p.Columns}, next)
+	c, err := s.c.Features.IngestArrow(ctx, s.c.Actor(ctx), featurestore.IngestRequest{View: ref, BatchID: p.BatchID, Mode: featurestore.Mode(p.Mode), Columns: p.Columns, Rows: p.Rows}, next)
 	if err != nil {
 		return err
 	}
