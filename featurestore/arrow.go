@@ -98,6 +98,10 @@ func (m *messages) Message() (*ipc.Message, error) {
 		if len(header) == 0 { // metadata of an application alone
 			continue
 		}
+		if !soundMessage(header) {
+			m.err = notArrow("its metadata contradicts itself")
+			return nil, m.err
+		}
 		m.msg = ipc.NewMessage(memory.NewBufferBytes(header), memory.NewBufferBytes(body))
 		return m.msg, nil
 	}
