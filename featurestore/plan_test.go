@@ -76,7 +76,7 @@ outputs: [total, demand]
 // TestPlan_SaysInWords keeps the words in testdata/plan.txt, one block for each edit of the definitions above.
 func TestPlan_SaysInWords(t *testing.T) {
 	t.Parallel()
-	b := setup(t)
+	b := withTokens(t)
 	b.apply(t, rich)
 	b.consume(t, waybill.VersionRef{Name: "demand", Version: 1}, "model:forecast@v1", "endpoint:demand@v1", "endpoint:demand@v2", "endpoint:stock@v7")
 	var out strings.Builder
