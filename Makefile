@@ -28,7 +28,7 @@ node:
 	@scripts/setup-node
 
 # Each stock client and each peer in an environment of its own, from pinned files; a test that finds none fails and says so.
-pythons ?= feast-0.66 feast-0.50
+pythons ?= feast-0.66 feast-0.50 pyarrow
 
 setup-python: ## find or make the Python environments of the stock clients that tests run
 	@scripts/setup-python $(pythons)
@@ -80,6 +80,7 @@ web-test: web/node_modules/.package-lock.json ## the pages: unit tests, weight, 
 
 race: setup setup-python ## the Go tests under the race detector, where it matters most
 	go test -count=1 -race -timeout 20m ./audit ./registry ./lineage ./decision ./drift ./internal/...
+	go test -count=1 -race -timeout 20m -run 'TestOnline' ./featurestore
 
 fuzz: ## each fuzz target for ten seconds
 	@scripts/fuzz 10s

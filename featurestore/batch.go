@@ -182,9 +182,9 @@ func (b *Batch) lookUp(v int, o *online) error {
 	l := &b.reader.views[v]
 	b.keys, b.ends = b.keys[:0], b.ends[:0]
 	for i := range b.rows {
-		for _, k := range l.keys {
+		for j, k := range l.keys {
 			var err error
-			if b.keys, err = appendInput(b.keys, &b.reader.service.Inputs[k], b.at(i, k)); err != nil {
+			if b.keys, err = l.appendInput(b.keys, j, &b.reader.service.Inputs[k], b.at(i, k)); err != nil {
 				return waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, b.reader.service.Inputs[k].Name), err.Error()+"; it is a join key of "+l.ref.String())
 			}
 		}
@@ -198,9 +198,9 @@ func (b *Batch) lookUp(v int, o *online) error {
 	return nil
 }
 
-// appendInput writes a join key that came in. The usual types go straight from the wire to the key.
-func appendInput(b []byte, c *Column, in *input) ([]byte, error) {
-	plain := c.Min == nil && c.Max == nil && len(c.Values) == 0
+// appendInput writes join key j of the view, which came in as an input. The usual types go straight from the wire to the key.
+func (l *lookup) appendInput(b []byte, j int, c *Column, in *input) ([]byte, error) {
+	plain := c.Min == nil && c.Max == nil && len(c.Values) == 0 && c.Pattern == nil && c.MaxLength == 0 && !l.columns[j].personal()
 	switch {
 	case in.kind == inputNumber && plain && c.Type == Int64 && in.num == math.Trunc(in.num) && math.Abs(in.num) < 1<<53:
 		return binary.BigEndian.AppendUint64(append(b, 'i'), uint64(int64(in.num))), nil
@@ -215,7 +215,7 @@ func appendInput(b []byte, c *Column, in *input) ([]byte, error) {
 	if v == nil {
 		return b, errMissing
 	}
-	return appendKey(b, v), nil
+	return appendKey(b, l.tokens.tokenise(l.columns[j], v)), nil
 }
 
 var errMissing = fmt.Errorf("is missing")

@@ -15,17 +15,6 @@ import (
 	"waybill/internal/access"
 )
 
-// python returns the interpreter of the environment that scripts/setup-python makes for a name, and has it made when it is
-// not there.
-func python(t *testing.T, name string) string {
-	t.Helper()
-	root := filepath.Join(packageDir, "../..")
-	if out, err := exec.Command(filepath.Join(root, "scripts/setup-python"), name).CombinedOutput(); err != nil {
-		t.Fatalf("scripts/setup-python %s: %v\n%s", name, err, out)
-	}
-	return filepath.Join(root, ".build/venv", name, "bin/python")
-}
-
 // The real client of pyarrow writes rows and reads a training set.
 func TestFlight_StockClient(t *testing.T) {
 	t.Parallel()
