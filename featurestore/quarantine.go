@@ -399,7 +399,7 @@ func (s *Store) Quarantined(ctx context.Context, tenant waybill.Tenant, view way
 			return q, err
 		}
 		q.View, q.At = ref, q.At.UTC()
-		return q, json.Unmarshal(reasons, &q.Reasons)
+		return q, json.Unmarshal(reasons, &q.Reasons) //nolint:musttag // written here, too: by the names of the fields
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("read quarantine: %w", err)

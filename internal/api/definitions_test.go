@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow/flight/gen/flight"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -154,6 +155,11 @@ func TestSecretColumns_TakeTheRight(t *testing.T) {
 	}
 	check[int64](t)(h.access.RemoveRule(context.Background(), h.ann, right))
 	denied("download", download(set.GetDigest()))
+	stream, err := flight.NewFlightServiceClient(h.grpc).DoGet(ctx, &flight.Ticket{Ticket: []byte(set.GetDigest())})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	denied("flight", err)
 	if got := columns(set.GetDigest()); got != "sku category at units sku category at units" {
 		t.Errorf("columns without the right: %s", got)
 	}

@@ -11,7 +11,7 @@ import (
 
 // serveFlight puts Arrow Flight on the gRPC server, behind the same interceptors as our own services. What they read out
 // of the authorisation option of an rpc, the door says of its messages.
-func (s *Server) serveFlight() {
+func (s *Server) serveFlight(stored *features) {
 	flight.Register(s.grpc, flight.Config{Features: s.features, Actor: func(ctx context.Context) waybill.Actor { return callerOf(ctx).actor },
 		May: func(ctx context.Context, resource, action string) bool {
 			return s.access.Allowed(callerOf(ctx).actor, resource, action)
@@ -32,7 +32,14 @@ func (s *Server) serveFlight() {
 				return nil, nil
 			}
 			t, err := s.features.TrainingSet(ctx, c.actor.Tenant, digest)
-			return []string{nameOf("service", t.Service.Name)}, err
+			if err != nil {
+				return nil, err
+			}
+			resources := []string{nameOf("service", t.Service.Name)}
+			if !s.access.Allowed(c.actor, resources[0], r.Action) {
+				return resources, nil // refused in its own words, before anything is said of its secrets
+			}
+			return resources, stored.maySeeSet(ctx, t.Service)
 		}}
 	}
 }

@@ -105,7 +105,6 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream), grpc.MaxRecvMsgSize(MaxPush),
 		grpc.ForceServerCodecV2(lenient{encoding.GetCodecV2(protocodec.Name)}),
 		grpc.MaxConcurrentStreams(1024), grpc.ConnectionTimeout(10*time.Second))
-	s.serveFlight()
 	verifying := &sync.Mutex{} // one verification at a time, through whichever door
 	inner := &door{intercept: s.guard, methods: map[string]method{}}
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, inner} {
@@ -118,6 +117,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	stored := &features{store: c.Features, access: c.Access, published: s.publishing(c.FeastRegistry)}
 	registerOnline(s.grpc, stored)
+	s.serveFlight(stored)
 	featurestorev1.RegisterFeatureStoreServiceServer(inner, stored)
 	s.feast = s.feastDoor(c)
 	strictQueries()
