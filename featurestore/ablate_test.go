@@ -16,7 +16,7 @@ const ablated = `
 kind: View
 name: weather
 entity: {name: warehouse, keys: [{name: warehouse, type: string}]}
-external: {source: a station, license: CC0}
+external: {source: a station, license: CC0, fetch_time: event_time}
 features: [{name: rain, type: float64}, {name: wind, type: float64}]
 ---
 kind: View

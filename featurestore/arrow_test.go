@@ -238,9 +238,8 @@ func TestIngestArrow_Lists(t *testing.T) {
 	}
 }
 
-// Messages of others cannot make the hub take memory that they do not have, nor panic.
+// Messages of others cannot make the hub take memory that they do not have, nor panic. Not parallel: it measures.
 func TestIngestArrow_HostileMessages(t *testing.T) {
-	t.Parallel()
 	b := setup(t)
 	good := b.loads(t, 1)
 	zeros := batches(t, loadSchema(arrow.PrimitiveTypes.Float64), 60, func(_ int, rb *array.RecordBuilder) { // some KB that become 60 × 8 MiB

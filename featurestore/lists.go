@@ -42,6 +42,11 @@ func readLists(rd *pqarrow.FileReader, c, rows int, text *int, bounded bool) ([]
 		if err != nil {
 			return nil, err
 		}
+		head, err := f.MetaData().RowGroup(g).ColumnChunk(c)
+		if err != nil {
+			return nil, fmt.Errorf("cannot be read: %w", err)
+		}
+		left := head.NumValues() // what the bounds of the file were held against: a page may claim more, in a few bytes
 		for chunk.HasNext() {
 			levels, values, err := next()
 			if err != nil {
@@ -49,6 +54,9 @@ func readLists(rd *pqarrow.FileReader, c, rows int, text *int, bounded bool) ([]
 			}
 			if levels == 0 {
 				break
+			}
+			if left -= int64(levels); left < 0 {
+				return nil, fmt.Errorf("has more values than the footer says")
 			}
 			for i := range levels {
 				if rep[i] == 0 { // a new row

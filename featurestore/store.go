@@ -260,3 +260,14 @@ func (s *Store) service(ctx context.Context, q pg.Querier, tenant waybill.Tenant
 	v.Version, v.Revision, v.Digest, err = s.latest(ctx, q, tenant, "service", ref, &v.Service)
 	return v, err
 }
+
+// Memory says how many keys of a view version are in this hub's memory, and how many bytes its slabs and indices have.
+func (s *Store) Memory(tenant waybill.Tenant, ref waybill.VersionRef) (keys, size int) {
+	s.apply.Lock()
+	defer s.apply.Unlock()
+	o, ok := s.views.Load(viewKey{tenant, ref})
+	if !ok {
+		return 0, 0
+	}
+	return o.(*online).memory()
+}

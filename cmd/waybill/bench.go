@@ -77,6 +77,8 @@ var benches = []struct {
 }{
 	{"online-grpc", "feature vectors over gRPC, against a gRPC echo of the same bytes", benchOnline},
 	{"online-http", "feature vectors through the door for Feast clients, against a net/http echo of the same bytes", benchFeast},
+	{"online-memory", "bytes a row in memory and the time of a garbage collection, against the raw values", benchOnlineMemory},
+	{"cold-start", "opening a view of a million entities, against reading its snapshot", benchColdStart},
 	{"decide", "decisions with a durable log over gRPC, against COPY and INSERT of the same bytes", benchDecide},
 	{"log-append", "decisions into the log alone, against COPY of the same bytes", benchLogAppend},
 	{"authz", "access checks under 100,000 rules, against a map look-up", benchAuthz},
@@ -98,7 +100,7 @@ leaves nothing behind. The exit code is 0 when it ran, whether or not a bar hold
 		RunE: func(cmd *cobra.Command, names []string) (err error) {
 			if list {
 				for _, b := range benches {
-					fmt.Fprintf(cmd.OutOrStdout(), "%-12s %s\n", b.name, b.short)
+					fmt.Fprintf(cmd.OutOrStdout(), "%-13s %s\n", b.name, b.short)
 				}
 				return nil
 			}

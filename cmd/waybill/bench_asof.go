@@ -252,17 +252,33 @@ VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 	asofRun    pg.SQL = `SELECT id FROM featurestore.history_run WHERE tenant = $1 AND view = $2 AND replaced_at IS NULL`
 )
 
-// asofHistory publishes a view, fills its log with commits of a million rows in the order of their event times, as files
-// that ingesting them would have written, and makes a run of it.
+// asofHistory fills the log of a view, in the order of the event times, and makes a run of it.
 func asofHistory(ctx context.Context, pool *pgxpool.Pool, objects *bucket.Bucket, store *featurestore.Store, view string, rows int, series uint64) error {
+	err := benchLog{view, asofFeatures, rows, series, func(i int) int64 { return below(3+series, uint64(i), rows/asofRowsPerKey) }}.fill(ctx, pool, objects, store)
+	if err != nil {
+		return err
+	}
+	return store.CompactHistory(ctx)
+}
+
+// benchLog is a view of float64 features by the int64 thing, and what its log holds.
+type benchLog struct {
+	view           string
+	features, rows int
+	series         uint64            // of the random numbers
+	thing          func(i int) int64 // of row i
+}
+
+// fill publishes the view and fills its log with commits of a million rows, as files that ingesting them would have written.
+func (l benchLog) fill(ctx context.Context, pool *pgxpool.Pool, objects *bucket.Bucket, store *featurestore.Store) error {
 	var columns []string
 	fields := []arrow.Field{{Name: "thing", Type: arrow.PrimitiveTypes.Int64}}
-	for i := range asofFeatures {
-		name := fmt.Sprintf("%s_f%d", view, i)
+	for i := range l.features {
+		name := fmt.Sprintf("%s_f%d", l.view, i)
 		columns = append(columns, fmt.Sprintf("{name: %s, type: float64}", name))
 		fields = append(fields, arrow.Field{Name: name, Type: arrow.PrimitiveTypes.Float64, Nullable: true})
 	}
-	d, err := featurestore.ParseDefinitions([]byte(fmt.Sprintf("kind: View\nname: %s\nentity: {name: thing, keys: [{name: thing, type: int64}]}\nfeatures: [%s]\n", view, strings.Join(columns, ", "))))
+	d, err := featurestore.ParseDefinitions([]byte(fmt.Sprintf("kind: View\nname: %s\nentity: {name: thing, keys: [{name: thing, type: int64}]}\nfeatures: [%s]\n", l.view, strings.Join(columns, ", "))))
 	if err != nil {
 		return err
 	}
@@ -270,20 +286,20 @@ func asofHistory(ctx context.Context, pool *pgxpool.Pool, objects *bucket.Bucket
 		return err
 	}
 	schema := arrow.NewSchema(append(fields, arrow.Field{Name: "event_time", Type: asofTime()}), nil)
-	const batch = 1_000_000
+	batch := min(1_000_000, 20_000_000/l.features)
 	now := time.Now().UTC()
 	seq := 0
-	for from := 0; from < rows; from += batch {
-		n := min(batch, rows-from)
+	for from := 0; from < l.rows; from += batch {
+		n := min(batch, l.rows-from)
 		keys, times := make([]int64, n), make([]int64, n)
 		cols := []arrow.Array{nil}
 		for i := range keys {
-			keys[i], times[i] = below(3+series, uint64(from+i), rows/asofRowsPerKey), asofStart+int64(from+i)*asofStep
+			keys[i], times[i] = l.thing(from+i), asofStart+int64(from+i)*asofStep
 		}
-		for f := range asofFeatures {
+		for f := range l.features {
 			values := make([]float64, n)
 			for i := range values { // whole numbers: their sums are exact in any order
-				values[i] = float64(below(10+10*series+uint64(f), uint64(from+i), 1<<20))
+				values[i] = float64(below(10+10*l.series+uint64(f), uint64(from+i), 1<<20))
 			}
 			cols = append(cols, array.MakeFromData(array.NewData(arrow.PrimitiveTypes.Float64, n, []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Float64Traits.CastToBytes(values))}, nil, 0, 0)))
 		}
@@ -302,15 +318,15 @@ func asofHistory(ctx context.Context, pool *pgxpool.Pool, objects *bucket.Bucket
 			return err
 		}
 		seq++
-		if _, err := pool.Exec(ctx, string(asofCommit), benchTenant, view, seq, strconv.Itoa(seq), "sha256:"+hex.EncodeToString(o.SHA256[:]), n,
+		if _, err := pool.Exec(ctx, string(asofCommit), benchTenant, l.view, seq, strconv.Itoa(seq), "sha256:"+hex.EncodeToString(o.SHA256[:]), n,
 			time.UnixMicro(times[0]).UTC(), time.UnixMicro(times[n-1]).UTC(), o.Key, benchAuthor.ID, now); err != nil {
 			return fmt.Errorf("insert commit: %w", err)
 		}
 	}
-	if _, err := pool.Exec(ctx, string(asofLogEnd), benchTenant, view, seq, now); err != nil {
+	if _, err := pool.Exec(ctx, string(asofLogEnd), benchTenant, l.view, seq, now); err != nil {
 		return fmt.Errorf("update log: %w", err)
 	}
-	return store.CompactHistory(ctx)
+	return nil
 }
 
 func download(ctx context.Context, b *bucket.Bucket, key, name string) (err error) {

@@ -101,7 +101,7 @@ func newNoise(t *testing.T, h *hub) *noise {
 		"model": {"waiting", "waiting", "waiting", "waiting", "waiting@v1", "waiting@v2", "late-risk@v1", "route-rules@latest"}, "view": {"warehouse_load", "warehouse_load@v1"}, "service": {"route-risk", "route-risk@v1"},
 		"feature_service": {"route-risk@v1"}, "alias": {"champion"}, "version": {"1"}, "format": {"csv", "parquet", "rules", "rules", "lightgbm", "lightgbm"}, "automation": {"advisory"},
 		"entrypoint": {"model"}, "path": {"model", "a/b"}, "digest": {v.Digest, "sha256:" + strings.Repeat("0", 64), strings.Repeat("ab", 32)}, "training_set": {""}, // there is none
-		"node": {"model:late-risk@v1", "endpoint:route@v1", "decision:" + a["decision_id"].(string)}, "direction": {"up", "down"}, "as_of": {now}, "from": {now}, "to": {now},
+		"node": {"view:warehouse_load@v1", "model:late-risk@v1", "endpoint:route@v1", "decision:" + a["decision_id"].(string)}, "direction": {"up", "down"}, "as_of": {now}, "from": {now}, "to": {now},
 		"event_time": {now, "2026-04-10T18:00:00Z"}, "cutoff": {now}, "deadline": {"2199-01-01T00:00:00Z"}, "order_id": {"ORD-1"}, "items": {"SKU-1"}, "sku": {"SKU-1"},
 		"warehouse": {"WH-NY-1"}, "name": {"late", "watch"}, "feature": {"queue"}, "statistic": {"psi"}, "state": {"open", "approved"}, "gate": {"too-risky"}, "type": {"decision"},
 		"IngestFile.format": {"csv"}, "IngestFile.view": {"warehouse_load"}, "CreateTrainingSet.format": {"csv"}, "CreateModelVersion.format": {"rules"}, "RetireDefinition.node": {"view:warehouse_load@v1", "service:nothing@v1"},
