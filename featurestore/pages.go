@@ -21,6 +21,9 @@ func pagesSize(chunk []byte) (int64, error) {
 		if t.bad || long < 0 || short < 0 || short > int64(len(t.b)) || kind != dataPage && kind != dictionaryPage && kind != dataPageV2 {
 			return 0, errPages
 		}
+		if kind == dictionaryPage && (head[4] < 0 || head[4] > long) { // a value has a byte or more; the library makes room for all of them
+			return 0, errPages
+		}
 		sum += long
 		chunk = t.b[short:]
 	}
@@ -40,10 +43,10 @@ type thrift struct {
 	bad bool
 }
 
-// pageHeader returns the fields 1 (type), 2 (uncompressed size) and 3 (compressed size). Of a repeated field the last
-// counts, as it does for the library.
-func (t *thrift) pageHeader() (out [4]int64) {
-	out = [4]int64{-1, -1, -1, -1}
+// pageHeader returns the fields 1 (type), 2 (uncompressed size) and 3 (compressed size), and in 4 how many values the header
+// of a dictionary (field 7) says there are. Of a repeated field the last counts, as it does for the library.
+func (t *thrift) pageHeader() (out [5]int64) {
+	out = [5]int64{-1, -1, -1, -1, -1}
 	for id := int64(0); !t.bad; {
 		kind := t.field(&id)
 		if kind == 0 {
@@ -55,6 +58,20 @@ func (t *thrift) pageHeader() (out [4]int64) {
 				return out
 			}
 			out[id] = int64(int32(t.zigzag()))
+			continue
+		}
+		if id == 7 && kind == 12 {
+			for inner := int64(0); !t.bad; {
+				kind := t.field(&inner)
+				if kind == 0 {
+					break
+				}
+				if inner == 1 && kind == 5 {
+					out[4] = int64(int32(t.zigzag()))
+					continue
+				}
+				t.skip(kind, 1)
+			}
 			continue
 		}
 		t.skip(kind, 0)
