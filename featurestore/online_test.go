@@ -43,7 +43,7 @@ func TestOnline_ManyRowsAhead(t *testing.T) {
 		o.put(o.pack("k", now+1_000_000+i, now, i+2, i), now)
 		o.put(o.pack("k", now+1_000_000+i, now, i+1, -i), now) // beaten
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > time.Minute { // a second alone and without the race detector; a square of it would be hours
 		t.Errorf("%d rows took %v", n, took)
 	}
 	const all = n + 2
