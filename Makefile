@@ -41,7 +41,7 @@ web/dist/index.html: web/node_modules/.package-lock.json $(web_sources)
 	cd web && npm run --silent build -- --logLevel warn
 
 # Compiles all that does not hold the pages, while the others wait for the network. The compiler collects garbage less
-# often than it would, so that a first build is quicker.
+# often than it would: memory for time.
 compile := CGO_ENABLED=0 GOGC=400 go build -trimpath
 
 warm:
