@@ -421,52 +421,7 @@ func newTrainingSet(cl *clientFlags) *cobra.Command {
 	cmd := &cobra.Command{Use: "training-set", Short: "Make, list, rebuild and download training sets", Args: exact(),
 		Long: "A training set is the as-of join of a spine (entities, times, labels) with the\nfeatures of a service as they were known then. It never changes and can be made\nagain, byte for byte.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	var service, file, format, timeColumn, label, cutoff string
-	create := &cobra.Command{
-		Use: "create NAME --service SERVICE -f SPINE", Short: "Join a spine with features", Args: exact("NAME"),
-		Example: "  waybill training-set create late-2026q1 --service route-risk -f orders.csv --time event_time --label late",
-		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
-			format, err := formatOf(format, file)
-			if err != nil {
-				return err
-			}
-			head := &featurestorev1.CreateTrainingSetRequest{Name: args[0], Service: service, Format: format, TimeColumn: timeColumn, LabelColumn: label}
-			if cutoff != "" {
-				at, err := time.Parse(time.RFC3339, cutoff)
-				if err != nil {
-					return usageError{fmt.Errorf("--cutoff is not a time as 2026-04-10T18:00:00Z: %w", err)}
-				}
-				head.Cutoff = timestamppb.New(at)
-			}
-			stream, err := c.features.CreateTrainingSet(ctx)
-			if err != nil {
-				return err
-			}
-			err = sendFile(cl.env, file, func(b []byte, first bool) error {
-				m := &featurestorev1.CreateTrainingSetRequest{}
-				if first {
-					m = head
-				}
-				m.Chunk = b
-				return stream.Send(m)
-			})
-			if err != nil {
-				return err
-			}
-			res, err := stream.CloseAndRecv()
-			if err != nil {
-				return err
-			}
-			t := res.GetTrainingSet()
-			return p.say(res, "%s  %d rows × %d columns, %d bytes", t.GetDigest(), t.GetRows(), len(t.GetColumns()), t.GetSizeBytes())
-		}),
-	}
-	create.Flags().StringVar(&service, "service", "", "feature service, e.g. route-risk or route-risk@v2")
-	create.Flags().StringVarP(&file, "file", "f", "", "the spine, CSV or Parquet")
-	create.Flags().StringVar(&format, "format", "", "csv or parquet; by default what the file's name says")
-	create.Flags().StringVar(&timeColumn, "time", "event_time", "column of the spine with each row's time")
-	create.Flags().StringVar(&label, "label", "", "column of the spine with the label")
-	create.Flags().StringVar(&cutoff, "cutoff", "", "use what was known by then, e.g. 2026-04-10T18:00:00Z; by default each row's own time")
+	create := newTrainingSetCreate(cl)
 	list := &cobra.Command{
 		Use: "list", Short: "List training sets, newest first", Args: exact(),
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, _ []string) error {
@@ -519,7 +474,7 @@ func newTrainingSet(cl *clientFlags) *cobra.Command {
 		}),
 	}
 	download.Flags().StringVarP(&out, "output", "o", "", "file to write")
-	cmd.AddCommand(create, list, show, rebuild, download)
+	cmd.AddCommand(create, list, show, rebuild, newTrainingSetAblate(cl), download)
 	return cmd
 }
 

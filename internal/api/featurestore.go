@@ -1,14 +1,19 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"waybill"
+	"waybill/audit"
+	"waybill/decision"
 	"waybill/featurestore"
 	"waybill/internal/access"
 	featurestorev1 "waybill/proto/waybill/featurestore/v1"
@@ -19,6 +24,8 @@ type features struct {
 	featurestorev1.UnimplementedFeatureStoreServiceServer
 	store     *featurestore.Store
 	access    *access.Access
+	decisions *decision.Service
+	log       *audit.Log
 	published func(ctx context.Context, tenant waybill.Tenant) // is told after definitions were
 }
 
@@ -264,21 +271,77 @@ func (s *features) CreateTrainingSet(stream grpc.ClientStreamingServer[featurest
 	if err != nil {
 		return err
 	}
-	body := &chunks{rest: first.GetChunk(), next: func() ([]byte, error) {
+	req := featurestore.TrainingSetRequest{Name: first.GetName(), Service: ref, Format: first.GetFormat(), TimeColumn: first.GetTimeColumn(), LabelColumn: first.GetLabelColumn(),
+		Cutoff: cutoff, Delay: first.GetDelay().AsDuration(), FullNames: first.GetFullNames(), Without: first.GetWithout()}
+	req.Spine = &chunks{rest: first.GetChunk(), next: func() ([]byte, error) {
 		m, err := stream.Recv()
 		return m.GetChunk(), err
 	}}
-	t, err := s.store.CreateTrainingSet(stream.Context(), callerOf(stream.Context()).actor, featurestore.TrainingSetRequest{Name: first.GetName(), Service: ref,
-		Format: first.GetFormat(), TimeColumn: first.GetTimeColumn(), LabelColumn: first.GetLabelColumn(), Cutoff: cutoff, Spine: body})
+	if d := first.GetDecisions(); d != nil {
+		if err := s.decided(stream.Context(), d, &req); err != nil {
+			return err
+		}
+	}
+	t, err := s.store.CreateTrainingSet(stream.Context(), callerOf(stream.Context()).actor, req)
 	if err != nil {
 		return err
 	}
 	return stream.SendAndClose(&featurestorev1.CreateTrainingSetResponse{TrainingSet: trainingSetOut(t)})
 }
 
+// decided makes the spine of a request of what was decided. The caller must be allowed to read all decisions.
+func (s *features) decided(ctx context.Context, d *featurestorev1.DecisionSpine, req *featurestore.TrainingSetRequest) error {
+	c := callerOf(ctx)
+	if err := s.access.Check(c.actor, c.grant, "decision/*", access.Read); err != nil {
+		return err
+	}
+	from, err := instant("decisions.from", d.GetFrom())
+	if err != nil {
+		return err
+	}
+	to, err := instant("decisions.to", d.GetTo())
+	if err != nil {
+		return err
+	}
+	spine, err := s.decisions.Spine(ctx, c.actor.Tenant, s.log.Search, decision.SpineRequest{Endpoint: d.GetEndpoint(), From: from, To: to, Outcome: d.GetOutcome(), Columns: d.GetColumns()})
+	if err != nil {
+		return err
+	}
+	req.Format, req.TimeColumn, req.LabelColumn, req.Spine = featurestore.CSV, decision.SpineTime, d.GetOutcome(), bytes.NewReader(spine)
+	return nil
+}
+
+// AblateTrainingSet makes the variants of a training set that go without one group each.
+func (s *features) AblateTrainingSet(ctx context.Context, req *featurestorev1.AblateTrainingSetRequest) (*featurestorev1.AblateTrainingSetResponse, error) {
+	actor := callerOf(ctx).actor
+	base, err := s.store.TrainingSet(ctx, actor.Tenant, req.GetDigest())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.maySeeSet(ctx, base.Service); err != nil {
+		return nil, err
+	}
+	var groups []featurestore.AblationGroup
+	for _, g := range req.GetGroups() {
+		groups = append(groups, featurestore.AblationGroup{Name: g.GetName(), Features: g.GetFeatures()})
+	}
+	a, err := s.store.AblateTrainingSet(ctx, actor, req.GetDigest(), groups)
+	if err != nil {
+		return nil, err
+	}
+	out := &featurestorev1.AblateTrainingSetResponse{Base: trainingSetOut(a.Base), Manifest: a.Manifest, ManifestDigest: a.Digest}
+	for _, v := range a.Variants {
+		out.Variants = append(out.Variants, &featurestorev1.AblationVariant{Group: v.Group, TrainingSet: trainingSetOut(v.TrainingSet)})
+	}
+	return out, nil
+}
+
 func trainingSetOut(t featurestore.TrainingSet) *featurestorev1.TrainingSet {
 	out := &featurestorev1.TrainingSet{Digest: t.Digest, Name: t.Name, Service: t.Service.String(), Rows: t.Rows, SizeBytes: t.Size, SpineDigest: t.Spine, LabelColumn: t.LabelColumn,
-		Author: t.Author, CreatedAt: stamp(t.CreatedAt), Kernel: t.Kernel}
+		Author: t.Author, CreatedAt: stamp(t.CreatedAt), Kernel: t.Kernel, FullNames: t.FullNames, Without: t.Without}
+	if t.DelayUS > 0 {
+		out.Delay = durationpb.New(time.Duration(t.DelayUS) * time.Microsecond)
+	}
 	for _, c := range t.Columns {
 		out.Columns = append(out.Columns, &featurestorev1.ColumnStats{Name: c.Name, Type: string(c.Type), Rows: c.Rows, Nulls: c.Nulls, Mean: c.Mean, Std: c.Std, Min: c.Min, Max: c.Max})
 	}

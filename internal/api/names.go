@@ -147,6 +147,9 @@ func (s *Server) naming() map[string]naming {
 		featurestorev1.FeatureStoreService_RebuildTrainingSet_FullMethodName: {ask: on(func(ctx context.Context, c caller, m *featurestorev1.RebuildTrainingSetRequest) ([]string, error) {
 			return trainingSet(ctx, c, m.GetDigest())
 		})},
+		featurestorev1.FeatureStoreService_AblateTrainingSet_FullMethodName: {ask: on(func(ctx context.Context, c caller, m *featurestorev1.AblateTrainingSetRequest) ([]string, error) {
+			return trainingSet(ctx, c, m.GetDigest())
+		})},
 		featurestorev1.FeatureStoreService_DownloadTrainingSet_FullMethodName: {ask: on(func(ctx context.Context, c caller, m *featurestorev1.DownloadTrainingSetRequest) ([]string, error) {
 			return trainingSet(ctx, c, m.GetDigest())
 		})},

@@ -225,7 +225,7 @@ VALUES ('acme', '` + digest + `', 'late', 'route-risk', 1, '{}', '` + digest + `
 		"RetireDefinition": {{`{"node":"view:warehouse_load@v1","reason":"x"}`, "view/warehouse_load", access.Publish, ""}, {`{"node":"service:route-risk@v1","reason":"x"}`, "service/route-risk", access.Publish, ""}},
 		"ListViews":        list("view/warehouse_load", "warehouse_load"), "GetView": view(access.Read), "ListServices": list("service/route-risk", "route-risk"),
 		"GetService": service(access.Read), "PushRows": view(access.Write), "IngestFile": view(access.Write), "ReadOnline": service(access.Read), "CreateTrainingSet": service(access.Write),
-		"ListTrainingSets": list("service/route-risk", digest), "GetTrainingSet": set(access.Read), "RebuildTrainingSet": set(access.Read), "DownloadTrainingSet": set(access.Export),
+		"ListTrainingSets": list("service/route-risk", digest), "GetTrainingSet": set(access.Read), "RebuildTrainingSet": set(access.Read), "DownloadTrainingSet": set(access.Export), "AblateTrainingSet": set(access.Write),
 		"ListQuarantine": view(access.Write), "ClearQuarantine": view(access.Write),
 
 		"GetLineage": {

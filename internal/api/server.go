@@ -115,7 +115,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		lineagev1.RegisterLineageServiceServer(r, &graphs{graph: c.Lineage, log: c.Log})
 		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models, features: c.Features})
 	}
-	stored := &features{store: c.Features, access: c.Access, published: s.publishing(c.FeastRegistry)}
+	stored := &features{store: c.Features, access: c.Access, decisions: c.Decisions, log: c.Log, published: s.publishing(c.FeastRegistry)}
 	registerOnline(s.grpc, stored)
 	s.serveFlight(stored)
 	featurestorev1.RegisterFeatureStoreServiceServer(inner, stored)

@@ -792,6 +792,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/training-sets/{digest}:ablate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** AblateTrainingSet makes the variants of a training set that go without one group of features each. */
+        post: operations["FeatureStoreService_AblateTrainingSet"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/training-sets/{digest}:rebuild": {
         parameters: {
             query?: never;
@@ -918,6 +935,33 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description AblateTrainingSetRequest names the training set and the groups; no groups means one for every view. */
+        AblateTrainingSetBody: {
+            groups?: components["schemas"]["AblationGroup"][];
+        };
+        /** @description AblateTrainingSetResponse is the variants and the manifest that names them all. */
+        AblateTrainingSetResponse: {
+            base?: components["schemas"]["TrainingSet"];
+            variants?: components["schemas"]["AblationVariant"][];
+            /**
+             * JSON
+             * Format: byte
+             */
+            manifest?: string;
+            /** hex SHA-256 */
+            manifest_digest?: string;
+        };
+        /** @description AblationGroup is what one variant goes without: features, and every expression that reads one of them. */
+        AblationGroup: {
+            name?: string;
+            /** "view:feature" or a feature's own name; none: all of the view called name */
+            features?: string[];
+        };
+        /** @description AblationVariant is a training set without one group. */
+        AblationVariant: {
+            group?: string;
+            training_set?: components["schemas"]["TrainingSet"];
+        };
         /** @description Account is a person or a service account. */
         Account: {
             account?: string;
@@ -1890,6 +1934,10 @@ export interface components {
             /** Format: date-time */
             created_at?: string;
             kernel?: string;
+            full_names?: boolean;
+            delay?: string;
+            /** columns that were left out, sorted */
+            without?: string[];
         };
         /** @description UnbindRoleResponse carries the policy revision from which the change holds. */
         UnbindRoleResponse: {
@@ -3189,6 +3237,32 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["GetTrainingSetResponse"];
+                };
+            };
+        };
+    };
+    FeatureStoreService_AblateTrainingSet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AblateTrainingSetBody"];
+            };
+        };
+        responses: {
+            /** @description A successful response. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AblateTrainingSetResponse"];
                 };
             };
         };

@@ -10,6 +10,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
@@ -1853,6 +1854,10 @@ type CreateTrainingSetRequest struct {
 	LabelColumn   string                 `protobuf:"bytes,5,opt,name=label_column,json=labelColumn,proto3" json:"label_column,omitempty"`
 	Cutoff        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=cutoff,proto3" json:"cutoff,omitempty"` // knowledge cut-off; unset: each row's own time
 	Chunk         []byte                 `protobuf:"bytes,7,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	FullNames     bool                   `protobuf:"varint,8,opt,name=full_names,json=fullNames,proto3" json:"full_names,omitempty"` // features are named view__feature
+	Delay         *durationpb.Duration   `protobuf:"bytes,9,opt,name=delay,proto3" json:"delay,omitempty"`                           // without a cut-off: what was known within this after a row's own time counts
+	Without       []string               `protobuf:"bytes,10,rep,name=without,proto3" json:"without,omitempty"`                      // columns that are left out
+	Decisions     *DecisionSpine         `protobuf:"bytes,11,opt,name=decisions,proto3" json:"decisions,omitempty"`                  // instead of chunks: the spine is what was decided
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1936,6 +1941,113 @@ func (x *CreateTrainingSetRequest) GetChunk() []byte {
 	return nil
 }
 
+func (x *CreateTrainingSetRequest) GetFullNames() bool {
+	if x != nil {
+		return x.FullNames
+	}
+	return false
+}
+
+func (x *CreateTrainingSetRequest) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *CreateTrainingSetRequest) GetWithout() []string {
+	if x != nil {
+		return x.Without
+	}
+	return nil
+}
+
+func (x *CreateTrainingSetRequest) GetDecisions() *DecisionSpine {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+// DecisionSpine makes a spine of the decisions of an endpoint that have an outcome, oldest first. Its columns are
+// decision_id, decided_at, action, the fields of the request, the service's inputs as the chosen candidate had them, the
+// fields of the answer, and the outcome's latest report under its own name.
+type DecisionSpine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint      string                 `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`                                                                                 // inclusive
+	To            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`                                                                                     // exclusive
+	Outcome       string                 `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`                                                                           // the label
+	Columns       map[string]string      `protobuf:"bytes,5,rep,name=columns,proto3" json:"columns,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // column → its name in the spine, e.g. action → warehouse; "" leaves it out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecisionSpine) Reset() {
+	*x = DecisionSpine{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionSpine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionSpine) ProtoMessage() {}
+
+func (x *DecisionSpine) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionSpine.ProtoReflect.Descriptor instead.
+func (*DecisionSpine) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DecisionSpine) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *DecisionSpine) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *DecisionSpine) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *DecisionSpine) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *DecisionSpine) GetColumns() map[string]string {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
 // ColumnStats describes one column of a training set.
 type ColumnStats struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1953,7 +2065,7 @@ type ColumnStats struct {
 
 func (x *ColumnStats) Reset() {
 	*x = ColumnStats{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[27]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1965,7 +2077,7 @@ func (x *ColumnStats) String() string {
 func (*ColumnStats) ProtoMessage() {}
 
 func (x *ColumnStats) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[27]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1978,7 +2090,7 @@ func (x *ColumnStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ColumnStats.ProtoReflect.Descriptor instead.
 func (*ColumnStats) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{27}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ColumnStats) GetName() string {
@@ -2051,13 +2163,16 @@ type TrainingSet struct {
 	Author        string                 `protobuf:"bytes,9,opt,name=author,proto3" json:"author,omitempty"`
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Kernel        string                 `protobuf:"bytes,11,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	FullNames     bool                   `protobuf:"varint,12,opt,name=full_names,json=fullNames,proto3" json:"full_names,omitempty"`
+	Delay         *durationpb.Duration   `protobuf:"bytes,13,opt,name=delay,proto3" json:"delay,omitempty"`
+	Without       []string               `protobuf:"bytes,14,rep,name=without,proto3" json:"without,omitempty"` // columns that were left out, sorted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TrainingSet) Reset() {
 	*x = TrainingSet{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[28]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2184,7 @@ func (x *TrainingSet) String() string {
 func (*TrainingSet) ProtoMessage() {}
 
 func (x *TrainingSet) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[28]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2197,7 @@ func (x *TrainingSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrainingSet.ProtoReflect.Descriptor instead.
 func (*TrainingSet) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{28}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *TrainingSet) GetDigest() string {
@@ -2162,6 +2277,27 @@ func (x *TrainingSet) GetKernel() string {
 	return ""
 }
 
+func (x *TrainingSet) GetFullNames() bool {
+	if x != nil {
+		return x.FullNames
+	}
+	return false
+}
+
+func (x *TrainingSet) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *TrainingSet) GetWithout() []string {
+	if x != nil {
+		return x.Without
+	}
+	return nil
+}
+
 // CreateTrainingSetResponse is the training set.
 type CreateTrainingSetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2172,7 +2308,7 @@ type CreateTrainingSetResponse struct {
 
 func (x *CreateTrainingSetResponse) Reset() {
 	*x = CreateTrainingSetResponse{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[29]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2320,7 @@ func (x *CreateTrainingSetResponse) String() string {
 func (*CreateTrainingSetResponse) ProtoMessage() {}
 
 func (x *CreateTrainingSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[29]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2333,7 @@ func (x *CreateTrainingSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTrainingSetResponse.ProtoReflect.Descriptor instead.
 func (*CreateTrainingSetResponse) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{29}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateTrainingSetResponse) GetTrainingSet() *TrainingSet {
@@ -2218,7 +2354,7 @@ type ListTrainingSetsRequest struct {
 
 func (x *ListTrainingSetsRequest) Reset() {
 	*x = ListTrainingSetsRequest{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[30]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2230,7 +2366,7 @@ func (x *ListTrainingSetsRequest) String() string {
 func (*ListTrainingSetsRequest) ProtoMessage() {}
 
 func (x *ListTrainingSetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[30]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2243,7 +2379,7 @@ func (x *ListTrainingSetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrainingSetsRequest.ProtoReflect.Descriptor instead.
 func (*ListTrainingSetsRequest) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{30}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListTrainingSetsRequest) GetPageSize() int32 {
@@ -2271,7 +2407,7 @@ type ListTrainingSetsResponse struct {
 
 func (x *ListTrainingSetsResponse) Reset() {
 	*x = ListTrainingSetsResponse{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[31]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2419,7 @@ func (x *ListTrainingSetsResponse) String() string {
 func (*ListTrainingSetsResponse) ProtoMessage() {}
 
 func (x *ListTrainingSetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[31]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2432,7 @@ func (x *ListTrainingSetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrainingSetsResponse.ProtoReflect.Descriptor instead.
 func (*ListTrainingSetsResponse) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{31}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListTrainingSetsResponse) GetTrainingSets() []*TrainingSet {
@@ -2323,7 +2459,7 @@ type GetTrainingSetRequest struct {
 
 func (x *GetTrainingSetRequest) Reset() {
 	*x = GetTrainingSetRequest{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[32]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2471,7 @@ func (x *GetTrainingSetRequest) String() string {
 func (*GetTrainingSetRequest) ProtoMessage() {}
 
 func (x *GetTrainingSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[32]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2484,7 @@ func (x *GetTrainingSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrainingSetRequest.ProtoReflect.Descriptor instead.
 func (*GetTrainingSetRequest) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{32}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetTrainingSetRequest) GetDigest() string {
@@ -2368,7 +2504,7 @@ type GetTrainingSetResponse struct {
 
 func (x *GetTrainingSetResponse) Reset() {
 	*x = GetTrainingSetResponse{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[33]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2380,7 +2516,7 @@ func (x *GetTrainingSetResponse) String() string {
 func (*GetTrainingSetResponse) ProtoMessage() {}
 
 func (x *GetTrainingSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[33]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2393,7 +2529,7 @@ func (x *GetTrainingSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTrainingSetResponse.ProtoReflect.Descriptor instead.
 func (*GetTrainingSetResponse) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{33}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetTrainingSetResponse) GetTrainingSet() *TrainingSet {
@@ -2413,7 +2549,7 @@ type RebuildTrainingSetRequest struct {
 
 func (x *RebuildTrainingSetRequest) Reset() {
 	*x = RebuildTrainingSetRequest{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[34]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2561,7 @@ func (x *RebuildTrainingSetRequest) String() string {
 func (*RebuildTrainingSetRequest) ProtoMessage() {}
 
 func (x *RebuildTrainingSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[34]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2574,7 @@ func (x *RebuildTrainingSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildTrainingSetRequest.ProtoReflect.Descriptor instead.
 func (*RebuildTrainingSetRequest) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{34}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RebuildTrainingSetRequest) GetDigest() string {
@@ -2460,7 +2596,7 @@ type RebuildTrainingSetResponse struct {
 
 func (x *RebuildTrainingSetResponse) Reset() {
 	*x = RebuildTrainingSetResponse{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[35]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2608,7 @@ func (x *RebuildTrainingSetResponse) String() string {
 func (*RebuildTrainingSetResponse) ProtoMessage() {}
 
 func (x *RebuildTrainingSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[35]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2621,7 @@ func (x *RebuildTrainingSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildTrainingSetResponse.ProtoReflect.Descriptor instead.
 func (*RebuildTrainingSetResponse) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{35}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RebuildTrainingSetResponse) GetEqual() bool {
@@ -2519,7 +2655,7 @@ type DownloadTrainingSetRequest struct {
 
 func (x *DownloadTrainingSetRequest) Reset() {
 	*x = DownloadTrainingSetRequest{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[36]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2667,7 @@ func (x *DownloadTrainingSetRequest) String() string {
 func (*DownloadTrainingSetRequest) ProtoMessage() {}
 
 func (x *DownloadTrainingSetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[36]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2680,7 @@ func (x *DownloadTrainingSetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadTrainingSetRequest.ProtoReflect.Descriptor instead.
 func (*DownloadTrainingSetRequest) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{36}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DownloadTrainingSetRequest) GetDigest() string {
@@ -2564,7 +2700,7 @@ type DownloadTrainingSetResponse struct {
 
 func (x *DownloadTrainingSetResponse) Reset() {
 	*x = DownloadTrainingSetResponse{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[37]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2712,7 @@ func (x *DownloadTrainingSetResponse) String() string {
 func (*DownloadTrainingSetResponse) ProtoMessage() {}
 
 func (x *DownloadTrainingSetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[37]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2725,7 @@ func (x *DownloadTrainingSetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DownloadTrainingSetResponse.ProtoReflect.Descriptor instead.
 func (*DownloadTrainingSetResponse) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{37}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DownloadTrainingSetResponse) GetChunk() []byte {
@@ -2610,7 +2746,7 @@ type RetireDefinitionRequest struct {
 
 func (x *RetireDefinitionRequest) Reset() {
 	*x = RetireDefinitionRequest{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[38]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2758,7 @@ func (x *RetireDefinitionRequest) String() string {
 func (*RetireDefinitionRequest) ProtoMessage() {}
 
 func (x *RetireDefinitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[38]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2771,7 @@ func (x *RetireDefinitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireDefinitionRequest.ProtoReflect.Descriptor instead.
 func (*RetireDefinitionRequest) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{38}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RetireDefinitionRequest) GetNode() string {
@@ -2665,7 +2801,7 @@ type Retirement struct {
 
 func (x *Retirement) Reset() {
 	*x = Retirement{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[39]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2677,7 +2813,7 @@ func (x *Retirement) String() string {
 func (*Retirement) ProtoMessage() {}
 
 func (x *Retirement) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[39]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2690,7 +2826,7 @@ func (x *Retirement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retirement.ProtoReflect.Descriptor instead.
 func (*Retirement) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{39}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Retirement) GetNode() string {
@@ -2731,7 +2867,7 @@ type RetireDefinitionResponse struct {
 
 func (x *RetireDefinitionResponse) Reset() {
 	*x = RetireDefinitionResponse{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[40]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2879,7 @@ func (x *RetireDefinitionResponse) String() string {
 func (*RetireDefinitionResponse) ProtoMessage() {}
 
 func (x *RetireDefinitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[40]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2892,7 @@ func (x *RetireDefinitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireDefinitionResponse.ProtoReflect.Descriptor instead.
 func (*RetireDefinitionResponse) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{40}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RetireDefinitionResponse) GetRetired() *Retirement {
@@ -2779,7 +2915,7 @@ type ListQuarantineRequest struct {
 
 func (x *ListQuarantineRequest) Reset() {
 	*x = ListQuarantineRequest{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[41]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2791,7 +2927,7 @@ func (x *ListQuarantineRequest) String() string {
 func (*ListQuarantineRequest) ProtoMessage() {}
 
 func (x *ListQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[41]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2804,7 +2940,7 @@ func (x *ListQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ListQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{41}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListQuarantineRequest) GetView() string {
@@ -2846,7 +2982,7 @@ type QuarantineReason struct {
 
 func (x *QuarantineReason) Reset() {
 	*x = QuarantineReason{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[42]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +2994,7 @@ func (x *QuarantineReason) String() string {
 func (*QuarantineReason) ProtoMessage() {}
 
 func (x *QuarantineReason) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[42]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3007,7 @@ func (x *QuarantineReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineReason.ProtoReflect.Descriptor instead.
 func (*QuarantineReason) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{42}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *QuarantineReason) GetField() string {
@@ -2906,7 +3042,7 @@ type QuarantinedRow struct {
 
 func (x *QuarantinedRow) Reset() {
 	*x = QuarantinedRow{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[43]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3054,7 @@ func (x *QuarantinedRow) String() string {
 func (*QuarantinedRow) ProtoMessage() {}
 
 func (x *QuarantinedRow) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[43]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3067,7 @@ func (x *QuarantinedRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantinedRow.ProtoReflect.Descriptor instead.
 func (*QuarantinedRow) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{43}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *QuarantinedRow) GetId() int64 {
@@ -3008,7 +3144,7 @@ type ListQuarantineResponse struct {
 
 func (x *ListQuarantineResponse) Reset() {
 	*x = ListQuarantineResponse{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[44]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3020,7 +3156,7 @@ func (x *ListQuarantineResponse) String() string {
 func (*ListQuarantineResponse) ProtoMessage() {}
 
 func (x *ListQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[44]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3033,7 +3169,7 @@ func (x *ListQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ListQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{44}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListQuarantineResponse) GetRows() []*QuarantinedRow {
@@ -3062,7 +3198,7 @@ type ClearQuarantineRequest struct {
 
 func (x *ClearQuarantineRequest) Reset() {
 	*x = ClearQuarantineRequest{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[45]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3074,7 +3210,7 @@ func (x *ClearQuarantineRequest) String() string {
 func (*ClearQuarantineRequest) ProtoMessage() {}
 
 func (x *ClearQuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[45]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3087,7 +3223,7 @@ func (x *ClearQuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearQuarantineRequest.ProtoReflect.Descriptor instead.
 func (*ClearQuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{45}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ClearQuarantineRequest) GetView() string {
@@ -3121,7 +3257,7 @@ type ClearQuarantineResponse struct {
 
 func (x *ClearQuarantineResponse) Reset() {
 	*x = ClearQuarantineResponse{}
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[46]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3133,7 +3269,7 @@ func (x *ClearQuarantineResponse) String() string {
 func (*ClearQuarantineResponse) ProtoMessage() {}
 
 func (x *ClearQuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[46]
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3146,7 +3282,7 @@ func (x *ClearQuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearQuarantineResponse.ProtoReflect.Descriptor instead.
 func (*ClearQuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{46}
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ClearQuarantineResponse) GetRows() int64 {
@@ -3156,11 +3292,239 @@ func (x *ClearQuarantineResponse) GetRows() int64 {
 	return 0
 }
 
+// AblationGroup is what one variant goes without: features, and every expression that reads one of them.
+type AblationGroup struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Features      []string               `protobuf:"bytes,2,rep,name=features,proto3" json:"features,omitempty"` // "view:feature" or a feature's own name; none: all of the view called name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AblationGroup) Reset() {
+	*x = AblationGroup{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AblationGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AblationGroup) ProtoMessage() {}
+
+func (x *AblationGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AblationGroup.ProtoReflect.Descriptor instead.
+func (*AblationGroup) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AblationGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AblationGroup) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+// AblateTrainingSetRequest names the training set and the groups; no groups means one for every view.
+type AblateTrainingSetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Groups        []*AblationGroup       `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AblateTrainingSetRequest) Reset() {
+	*x = AblateTrainingSetRequest{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AblateTrainingSetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AblateTrainingSetRequest) ProtoMessage() {}
+
+func (x *AblateTrainingSetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AblateTrainingSetRequest.ProtoReflect.Descriptor instead.
+func (*AblateTrainingSetRequest) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *AblateTrainingSetRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *AblateTrainingSetRequest) GetGroups() []*AblationGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// AblationVariant is a training set without one group.
+type AblationVariant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	TrainingSet   *TrainingSet           `protobuf:"bytes,2,opt,name=training_set,json=trainingSet,proto3" json:"training_set,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AblationVariant) Reset() {
+	*x = AblationVariant{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AblationVariant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AblationVariant) ProtoMessage() {}
+
+func (x *AblationVariant) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AblationVariant.ProtoReflect.Descriptor instead.
+func (*AblationVariant) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *AblationVariant) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *AblationVariant) GetTrainingSet() *TrainingSet {
+	if x != nil {
+		return x.TrainingSet
+	}
+	return nil
+}
+
+// AblateTrainingSetResponse is the variants and the manifest that names them all.
+type AblateTrainingSetResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Base           *TrainingSet           `protobuf:"bytes,1,opt,name=base,proto3" json:"base,omitempty"`
+	Variants       []*AblationVariant     `protobuf:"bytes,2,rep,name=variants,proto3" json:"variants,omitempty"`
+	Manifest       []byte                 `protobuf:"bytes,3,opt,name=manifest,proto3" json:"manifest,omitempty"`                                   // JSON
+	ManifestDigest string                 `protobuf:"bytes,4,opt,name=manifest_digest,json=manifestDigest,proto3" json:"manifest_digest,omitempty"` // hex SHA-256
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AblateTrainingSetResponse) Reset() {
+	*x = AblateTrainingSetResponse{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AblateTrainingSetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AblateTrainingSetResponse) ProtoMessage() {}
+
+func (x *AblateTrainingSetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AblateTrainingSetResponse.ProtoReflect.Descriptor instead.
+func (*AblateTrainingSetResponse) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *AblateTrainingSetResponse) GetBase() *TrainingSet {
+	if x != nil {
+		return x.Base
+	}
+	return nil
+}
+
+func (x *AblateTrainingSetResponse) GetVariants() []*AblationVariant {
+	if x != nil {
+		return x.Variants
+	}
+	return nil
+}
+
+func (x *AblateTrainingSetResponse) GetManifest() []byte {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
+func (x *AblateTrainingSetResponse) GetManifestDigest() string {
+	if x != nil {
+		return x.ManifestDigest
+	}
+	return ""
+}
+
 var File_waybill_featurestore_v1_featurestore_proto protoreflect.FileDescriptor
 
 const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\n" +
-	"*waybill/featurestore/v1/featurestore.proto\x12\x17waybill.featurestore.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwaybill/access/v1/authz.proto\"\x94\x01\n" +
+	"*waybill/featurestore/v1/featurestore.proto\x12\x17waybill.featurestore.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dwaybill/access/v1/authz.proto\"\x94\x01\n" +
 	"\x06Change\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03ref\x18\x02 \x01(\tR\x03ref\x12\x16\n" +
@@ -3323,7 +3687,7 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\tsequences\x18\x04 \x03(\v2:.waybill.featurestore.v1.ReadOnlineResponse.SequencesEntryR\tsequences\x1a<\n" +
 	"\x0eSequencesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xee\x01\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9e\x03\n" +
 	"\x18CreateTrainingSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -3332,7 +3696,22 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"timeColumn\x12!\n" +
 	"\flabel_column\x18\x05 \x01(\tR\vlabelColumn\x122\n" +
 	"\x06cutoff\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06cutoff\x12\x14\n" +
-	"\x05chunk\x18\a \x01(\fR\x05chunk\"\xa9\x01\n" +
+	"\x05chunk\x18\a \x01(\fR\x05chunk\x12\x1d\n" +
+	"\n" +
+	"full_names\x18\b \x01(\bR\tfullNames\x12/\n" +
+	"\x05delay\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x18\n" +
+	"\awithout\x18\n" +
+	" \x03(\tR\awithout\x12D\n" +
+	"\tdecisions\x18\v \x01(\v2&.waybill.featurestore.v1.DecisionSpineR\tdecisions\"\xac\x02\n" +
+	"\rDecisionSpine\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12.\n" +
+	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x18\n" +
+	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x12M\n" +
+	"\acolumns\x18\x05 \x03(\v23.waybill.featurestore.v1.DecisionSpine.ColumnsEntryR\acolumns\x1a:\n" +
+	"\fColumnsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa9\x01\n" +
 	"\vColumnStats\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
@@ -3341,7 +3720,7 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x04mean\x18\x05 \x01(\x01R\x04mean\x12\x10\n" +
 	"\x03std\x18\x06 \x01(\x01R\x03std\x12\x10\n" +
 	"\x03min\x18\a \x01(\x01R\x03min\x12\x10\n" +
-	"\x03max\x18\b \x01(\x01R\x03max\"\xf7\x02\n" +
+	"\x03max\x18\b \x01(\x01R\x03max\"\xe1\x03\n" +
 	"\vTrainingSet\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3356,7 +3735,11 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
-	"\x06kernel\x18\v \x01(\tR\x06kernel\"d\n" +
+	"\x06kernel\x18\v \x01(\tR\x06kernel\x12\x1d\n" +
+	"\n" +
+	"full_names\x18\f \x01(\bR\tfullNames\x12/\n" +
+	"\x05delay\x18\r \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x18\n" +
+	"\awithout\x18\x0e \x03(\tR\awithout\"d\n" +
 	"\x19CreateTrainingSetResponse\x12G\n" +
 	"\ftraining_set\x18\x01 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\vtrainingSet\"U\n" +
 	"\x17ListTrainingSetsRequest\x12\x1b\n" +
@@ -3420,7 +3803,21 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\bbatch_id\x18\x02 \x01(\tR\abatchId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"-\n" +
 	"\x17ClearQuarantineResponse\x12\x12\n" +
-	"\x04rows\x18\x01 \x01(\x03R\x04rows2\x84\x16\n" +
+	"\x04rows\x18\x01 \x01(\x03R\x04rows\"?\n" +
+	"\rAblationGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bfeatures\x18\x02 \x03(\tR\bfeatures\"r\n" +
+	"\x18AblateTrainingSetRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12>\n" +
+	"\x06groups\x18\x02 \x03(\v2&.waybill.featurestore.v1.AblationGroupR\x06groups\"p\n" +
+	"\x0fAblationVariant\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12G\n" +
+	"\ftraining_set\x18\x02 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\vtrainingSet\"\xe0\x01\n" +
+	"\x19AblateTrainingSetResponse\x128\n" +
+	"\x04base\x18\x01 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\x04base\x12D\n" +
+	"\bvariants\x18\x02 \x03(\v2(.waybill.featurestore.v1.AblationVariantR\bvariants\x12\x1a\n" +
+	"\bmanifest\x18\x03 \x01(\fR\bmanifest\x12'\n" +
+	"\x0fmanifest_digest\x18\x04 \x01(\tR\x0emanifestDigest2\xc5\x17\n" +
 	"\x13FeatureStoreService\x12\xa4\x01\n" +
 	"\x0fPlanDefinitions\x12/.waybill.featurestore.v1.PlanDefinitionsRequest\x1a0.waybill.featurestore.v1.PlanDefinitionsResponse\".\xca\xc1\x18\x0e\n" +
 	"\x06view/*\x12\x04read\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/features:plan\x12\xab\x01\n" +
@@ -3450,7 +3847,9 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x0eGetTrainingSet\x12..waybill.featurestore.v1.GetTrainingSetRequest\x1a/.waybill.featurestore.v1.GetTrainingSetResponse\"7\xca\xc1\x18\x11\n" +
 	"\tservice/*\x12\x04read\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/training-sets/{digest}\x12\xc1\x01\n" +
 	"\x12RebuildTrainingSet\x122.waybill.featurestore.v1.RebuildTrainingSetRequest\x1a3.waybill.featurestore.v1.RebuildTrainingSetResponse\"B\xca\xc1\x18\x11\n" +
-	"\tservice/*\x12\x04read\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/training-sets/{digest}:rebuild\x12\x9b\x01\n" +
+	"\tservice/*\x12\x04read\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/training-sets/{digest}:rebuild\x12\xbe\x01\n" +
+	"\x11AblateTrainingSet\x121.waybill.featurestore.v1.AblateTrainingSetRequest\x1a2.waybill.featurestore.v1.AblateTrainingSetResponse\"B\xca\xc1\x18\x12\n" +
+	"\tservice/*\x12\x05write\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/training-sets/{digest}:ablate\x12\x9b\x01\n" +
 	"\x13DownloadTrainingSet\x123.waybill.featurestore.v1.DownloadTrainingSetRequest\x1a4.waybill.featurestore.v1.DownloadTrainingSetResponse\"\x17\xca\xc1\x18\x13\n" +
 	"\tservice/*\x12\x06export0\x01\x12\xac\x01\n" +
 	"\x10RetireDefinition\x120.waybill.featurestore.v1.RetireDefinitionRequest\x1a1.waybill.featurestore.v1.RetireDefinitionResponse\"3\xca\xc1\x18\x11\n" +
@@ -3472,7 +3871,7 @@ func file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP() []byte {
 	return file_waybill_featurestore_v1_featurestore_proto_rawDescData
 }
 
-var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
 	(*Change)(nil),                      // 0: waybill.featurestore.v1.Change
 	(*PlanDefinitionsRequest)(nil),      // 1: waybill.featurestore.v1.PlanDefinitionsRequest
@@ -3501,122 +3900,141 @@ var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
 	(*FeatureRow)(nil),                  // 24: waybill.featurestore.v1.FeatureRow
 	(*ReadOnlineResponse)(nil),          // 25: waybill.featurestore.v1.ReadOnlineResponse
 	(*CreateTrainingSetRequest)(nil),    // 26: waybill.featurestore.v1.CreateTrainingSetRequest
-	(*ColumnStats)(nil),                 // 27: waybill.featurestore.v1.ColumnStats
-	(*TrainingSet)(nil),                 // 28: waybill.featurestore.v1.TrainingSet
-	(*CreateTrainingSetResponse)(nil),   // 29: waybill.featurestore.v1.CreateTrainingSetResponse
-	(*ListTrainingSetsRequest)(nil),     // 30: waybill.featurestore.v1.ListTrainingSetsRequest
-	(*ListTrainingSetsResponse)(nil),    // 31: waybill.featurestore.v1.ListTrainingSetsResponse
-	(*GetTrainingSetRequest)(nil),       // 32: waybill.featurestore.v1.GetTrainingSetRequest
-	(*GetTrainingSetResponse)(nil),      // 33: waybill.featurestore.v1.GetTrainingSetResponse
-	(*RebuildTrainingSetRequest)(nil),   // 34: waybill.featurestore.v1.RebuildTrainingSetRequest
-	(*RebuildTrainingSetResponse)(nil),  // 35: waybill.featurestore.v1.RebuildTrainingSetResponse
-	(*DownloadTrainingSetRequest)(nil),  // 36: waybill.featurestore.v1.DownloadTrainingSetRequest
-	(*DownloadTrainingSetResponse)(nil), // 37: waybill.featurestore.v1.DownloadTrainingSetResponse
-	(*RetireDefinitionRequest)(nil),     // 38: waybill.featurestore.v1.RetireDefinitionRequest
-	(*Retirement)(nil),                  // 39: waybill.featurestore.v1.Retirement
-	(*RetireDefinitionResponse)(nil),    // 40: waybill.featurestore.v1.RetireDefinitionResponse
-	(*ListQuarantineRequest)(nil),       // 41: waybill.featurestore.v1.ListQuarantineRequest
-	(*QuarantineReason)(nil),            // 42: waybill.featurestore.v1.QuarantineReason
-	(*QuarantinedRow)(nil),              // 43: waybill.featurestore.v1.QuarantinedRow
-	(*ListQuarantineResponse)(nil),      // 44: waybill.featurestore.v1.ListQuarantineResponse
-	(*ClearQuarantineRequest)(nil),      // 45: waybill.featurestore.v1.ClearQuarantineRequest
-	(*ClearQuarantineResponse)(nil),     // 46: waybill.featurestore.v1.ClearQuarantineResponse
-	nil,                                 // 47: waybill.featurestore.v1.View.TagsEntry
-	nil,                                 // 48: waybill.featurestore.v1.View.ExternalEntry
-	nil,                                 // 49: waybill.featurestore.v1.View.FallbackKeysEntry
-	nil,                                 // 50: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
-	nil,                                 // 51: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	nil,                                 // 52: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
-	(*timestamppb.Timestamp)(nil),       // 53: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 54: google.protobuf.Struct
-	(*structpb.Value)(nil),              // 55: google.protobuf.Value
+	(*DecisionSpine)(nil),               // 27: waybill.featurestore.v1.DecisionSpine
+	(*ColumnStats)(nil),                 // 28: waybill.featurestore.v1.ColumnStats
+	(*TrainingSet)(nil),                 // 29: waybill.featurestore.v1.TrainingSet
+	(*CreateTrainingSetResponse)(nil),   // 30: waybill.featurestore.v1.CreateTrainingSetResponse
+	(*ListTrainingSetsRequest)(nil),     // 31: waybill.featurestore.v1.ListTrainingSetsRequest
+	(*ListTrainingSetsResponse)(nil),    // 32: waybill.featurestore.v1.ListTrainingSetsResponse
+	(*GetTrainingSetRequest)(nil),       // 33: waybill.featurestore.v1.GetTrainingSetRequest
+	(*GetTrainingSetResponse)(nil),      // 34: waybill.featurestore.v1.GetTrainingSetResponse
+	(*RebuildTrainingSetRequest)(nil),   // 35: waybill.featurestore.v1.RebuildTrainingSetRequest
+	(*RebuildTrainingSetResponse)(nil),  // 36: waybill.featurestore.v1.RebuildTrainingSetResponse
+	(*DownloadTrainingSetRequest)(nil),  // 37: waybill.featurestore.v1.DownloadTrainingSetRequest
+	(*DownloadTrainingSetResponse)(nil), // 38: waybill.featurestore.v1.DownloadTrainingSetResponse
+	(*RetireDefinitionRequest)(nil),     // 39: waybill.featurestore.v1.RetireDefinitionRequest
+	(*Retirement)(nil),                  // 40: waybill.featurestore.v1.Retirement
+	(*RetireDefinitionResponse)(nil),    // 41: waybill.featurestore.v1.RetireDefinitionResponse
+	(*ListQuarantineRequest)(nil),       // 42: waybill.featurestore.v1.ListQuarantineRequest
+	(*QuarantineReason)(nil),            // 43: waybill.featurestore.v1.QuarantineReason
+	(*QuarantinedRow)(nil),              // 44: waybill.featurestore.v1.QuarantinedRow
+	(*ListQuarantineResponse)(nil),      // 45: waybill.featurestore.v1.ListQuarantineResponse
+	(*ClearQuarantineRequest)(nil),      // 46: waybill.featurestore.v1.ClearQuarantineRequest
+	(*ClearQuarantineResponse)(nil),     // 47: waybill.featurestore.v1.ClearQuarantineResponse
+	(*AblationGroup)(nil),               // 48: waybill.featurestore.v1.AblationGroup
+	(*AblateTrainingSetRequest)(nil),    // 49: waybill.featurestore.v1.AblateTrainingSetRequest
+	(*AblationVariant)(nil),             // 50: waybill.featurestore.v1.AblationVariant
+	(*AblateTrainingSetResponse)(nil),   // 51: waybill.featurestore.v1.AblateTrainingSetResponse
+	nil,                                 // 52: waybill.featurestore.v1.View.TagsEntry
+	nil,                                 // 53: waybill.featurestore.v1.View.ExternalEntry
+	nil,                                 // 54: waybill.featurestore.v1.View.FallbackKeysEntry
+	nil,                                 // 55: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
+	nil,                                 // 56: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
+	nil,                                 // 57: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	nil,                                 // 58: waybill.featurestore.v1.DecisionSpine.ColumnsEntry
+	(*timestamppb.Timestamp)(nil),       // 59: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 60: google.protobuf.Struct
+	(*structpb.Value)(nil),              // 61: google.protobuf.Value
+	(*durationpb.Duration)(nil),         // 62: google.protobuf.Duration
 }
 var file_waybill_featurestore_v1_featurestore_proto_depIdxs = []int32{
 	0,  // 0: waybill.featurestore.v1.PlanDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
 	0,  // 1: waybill.featurestore.v1.ApplyDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
 	5,  // 2: waybill.featurestore.v1.View.keys:type_name -> waybill.featurestore.v1.Field
 	5,  // 3: waybill.featurestore.v1.View.features:type_name -> waybill.featurestore.v1.Field
-	47, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
-	53, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
-	53, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
-	48, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
+	52, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
+	59, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
+	59, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
+	53, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
 	11, // 8: waybill.featurestore.v1.View.expressions:type_name -> waybill.featurestore.v1.Expression
-	49, // 9: waybill.featurestore.v1.View.fallback_keys:type_name -> waybill.featurestore.v1.View.FallbackKeysEntry
-	39, // 10: waybill.featurestore.v1.View.retired:type_name -> waybill.featurestore.v1.Retirement
+	54, // 9: waybill.featurestore.v1.View.fallback_keys:type_name -> waybill.featurestore.v1.View.FallbackKeysEntry
+	40, // 10: waybill.featurestore.v1.View.retired:type_name -> waybill.featurestore.v1.Retirement
 	6,  // 11: waybill.featurestore.v1.ListViewsResponse.views:type_name -> waybill.featurestore.v1.View
 	6,  // 12: waybill.featurestore.v1.GetViewResponse.view:type_name -> waybill.featurestore.v1.View
 	5,  // 13: waybill.featurestore.v1.Service.inputs:type_name -> waybill.featurestore.v1.Field
 	11, // 14: waybill.featurestore.v1.Service.expressions:type_name -> waybill.featurestore.v1.Expression
 	5,  // 15: waybill.featurestore.v1.Service.outputs:type_name -> waybill.featurestore.v1.Field
-	53, // 16: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
-	39, // 17: waybill.featurestore.v1.Service.retired:type_name -> waybill.featurestore.v1.Retirement
+	59, // 16: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
+	40, // 17: waybill.featurestore.v1.Service.retired:type_name -> waybill.featurestore.v1.Retirement
 	12, // 18: waybill.featurestore.v1.ListServicesResponse.services:type_name -> waybill.featurestore.v1.Service
 	12, // 19: waybill.featurestore.v1.GetServiceResponse.service:type_name -> waybill.featurestore.v1.Service
-	54, // 20: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
-	53, // 21: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
-	53, // 22: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
-	53, // 23: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	60, // 20: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
+	59, // 21: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
+	59, // 22: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
+	59, // 23: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
 	18, // 24: waybill.featurestore.v1.PushRowsResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	50, // 25: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
+	55, // 25: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
 	18, // 26: waybill.featurestore.v1.IngestFileResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	54, // 27: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
-	51, // 28: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	55, // 29: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
-	53, // 30: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
+	60, // 27: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
+	56, // 28: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
+	61, // 29: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
+	59, // 30: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
 	23, // 31: waybill.featurestore.v1.FeatureRow.cells:type_name -> waybill.featurestore.v1.Cell
 	24, // 32: waybill.featurestore.v1.ReadOnlineResponse.rows:type_name -> waybill.featurestore.v1.FeatureRow
-	52, // 33: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
-	53, // 34: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
-	27, // 35: waybill.featurestore.v1.TrainingSet.columns:type_name -> waybill.featurestore.v1.ColumnStats
-	53, // 36: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
-	28, // 37: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	28, // 38: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
-	28, // 39: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	53, // 40: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
-	39, // 41: waybill.featurestore.v1.RetireDefinitionResponse.retired:type_name -> waybill.featurestore.v1.Retirement
-	42, // 42: waybill.featurestore.v1.QuarantinedRow.reasons:type_name -> waybill.featurestore.v1.QuarantineReason
-	54, // 43: waybill.featurestore.v1.QuarantinedRow.row:type_name -> google.protobuf.Struct
-	53, // 44: waybill.featurestore.v1.QuarantinedRow.at:type_name -> google.protobuf.Timestamp
-	43, // 45: waybill.featurestore.v1.ListQuarantineResponse.rows:type_name -> waybill.featurestore.v1.QuarantinedRow
-	1,  // 46: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
-	3,  // 47: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
-	7,  // 48: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
-	9,  // 49: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
-	13, // 50: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
-	15, // 51: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
-	17, // 52: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
-	20, // 53: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
-	22, // 54: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
-	26, // 55: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
-	30, // 56: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
-	32, // 57: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
-	34, // 58: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
-	36, // 59: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
-	38, // 60: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
-	41, // 61: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:input_type -> waybill.featurestore.v1.ListQuarantineRequest
-	45, // 62: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:input_type -> waybill.featurestore.v1.ClearQuarantineRequest
-	2,  // 63: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
-	4,  // 64: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
-	8,  // 65: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
-	10, // 66: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
-	14, // 67: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
-	16, // 68: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
-	19, // 69: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
-	21, // 70: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
-	25, // 71: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
-	29, // 72: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
-	31, // 73: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
-	33, // 74: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
-	35, // 75: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
-	37, // 76: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
-	40, // 77: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
-	44, // 78: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:output_type -> waybill.featurestore.v1.ListQuarantineResponse
-	46, // 79: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:output_type -> waybill.featurestore.v1.ClearQuarantineResponse
-	63, // [63:80] is the sub-list for method output_type
-	46, // [46:63] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	57, // 33: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	59, // 34: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
+	62, // 35: waybill.featurestore.v1.CreateTrainingSetRequest.delay:type_name -> google.protobuf.Duration
+	27, // 36: waybill.featurestore.v1.CreateTrainingSetRequest.decisions:type_name -> waybill.featurestore.v1.DecisionSpine
+	59, // 37: waybill.featurestore.v1.DecisionSpine.from:type_name -> google.protobuf.Timestamp
+	59, // 38: waybill.featurestore.v1.DecisionSpine.to:type_name -> google.protobuf.Timestamp
+	58, // 39: waybill.featurestore.v1.DecisionSpine.columns:type_name -> waybill.featurestore.v1.DecisionSpine.ColumnsEntry
+	28, // 40: waybill.featurestore.v1.TrainingSet.columns:type_name -> waybill.featurestore.v1.ColumnStats
+	59, // 41: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
+	62, // 42: waybill.featurestore.v1.TrainingSet.delay:type_name -> google.protobuf.Duration
+	29, // 43: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	29, // 44: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
+	29, // 45: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	59, // 46: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
+	40, // 47: waybill.featurestore.v1.RetireDefinitionResponse.retired:type_name -> waybill.featurestore.v1.Retirement
+	43, // 48: waybill.featurestore.v1.QuarantinedRow.reasons:type_name -> waybill.featurestore.v1.QuarantineReason
+	60, // 49: waybill.featurestore.v1.QuarantinedRow.row:type_name -> google.protobuf.Struct
+	59, // 50: waybill.featurestore.v1.QuarantinedRow.at:type_name -> google.protobuf.Timestamp
+	44, // 51: waybill.featurestore.v1.ListQuarantineResponse.rows:type_name -> waybill.featurestore.v1.QuarantinedRow
+	48, // 52: waybill.featurestore.v1.AblateTrainingSetRequest.groups:type_name -> waybill.featurestore.v1.AblationGroup
+	29, // 53: waybill.featurestore.v1.AblationVariant.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	29, // 54: waybill.featurestore.v1.AblateTrainingSetResponse.base:type_name -> waybill.featurestore.v1.TrainingSet
+	50, // 55: waybill.featurestore.v1.AblateTrainingSetResponse.variants:type_name -> waybill.featurestore.v1.AblationVariant
+	1,  // 56: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
+	3,  // 57: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
+	7,  // 58: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
+	9,  // 59: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
+	13, // 60: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
+	15, // 61: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
+	17, // 62: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
+	20, // 63: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
+	22, // 64: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
+	26, // 65: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
+	31, // 66: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
+	33, // 67: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
+	35, // 68: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
+	49, // 69: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:input_type -> waybill.featurestore.v1.AblateTrainingSetRequest
+	37, // 70: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
+	39, // 71: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
+	42, // 72: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:input_type -> waybill.featurestore.v1.ListQuarantineRequest
+	46, // 73: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:input_type -> waybill.featurestore.v1.ClearQuarantineRequest
+	2,  // 74: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
+	4,  // 75: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
+	8,  // 76: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
+	10, // 77: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
+	14, // 78: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
+	16, // 79: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
+	19, // 80: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
+	21, // 81: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
+	25, // 82: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
+	30, // 83: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
+	32, // 84: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
+	34, // 85: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
+	36, // 86: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
+	51, // 87: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:output_type -> waybill.featurestore.v1.AblateTrainingSetResponse
+	38, // 88: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
+	41, // 89: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
+	45, // 90: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:output_type -> waybill.featurestore.v1.ListQuarantineResponse
+	47, // 91: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:output_type -> waybill.featurestore.v1.ClearQuarantineResponse
+	74, // [74:92] is the sub-list for method output_type
+	56, // [56:74] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_waybill_featurestore_v1_featurestore_proto_init() }
@@ -3631,7 +4049,7 @@ func file_waybill_featurestore_v1_featurestore_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waybill_featurestore_v1_featurestore_proto_rawDesc), len(file_waybill_featurestore_v1_featurestore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -446,6 +446,51 @@ func local_request_FeatureStoreService_RebuildTrainingSet_0(ctx context.Context,
 	return msg, metadata, err
 }
 
+func request_FeatureStoreService_AblateTrainingSet_0(ctx context.Context, marshaler runtime.Marshaler, client FeatureStoreServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq AblateTrainingSetRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["digest"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "digest")
+	}
+	protoReq.Digest, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "digest", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.AblateTrainingSet(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_FeatureStoreService_AblateTrainingSet_0(ctx context.Context, marshaler runtime.Marshaler, server FeatureStoreServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq AblateTrainingSetRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["digest"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "digest")
+	}
+	protoReq.Digest, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "digest", err)
+	}
+	msg, err := server.AblateTrainingSet(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_FeatureStoreService_RetireDefinition_0(ctx context.Context, marshaler runtime.Marshaler, client FeatureStoreServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq RetireDefinitionRequest
@@ -797,6 +842,26 @@ func RegisterFeatureStoreServiceHandlerServer(ctx context.Context, mux *runtime.
 		}
 		forward_FeatureStoreService_RebuildTrainingSet_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_FeatureStoreService_AblateTrainingSet_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/waybill.featurestore.v1.FeatureStoreService/AblateTrainingSet", runtime.WithHTTPPathPattern("/v1/training-sets/{digest}:ablate"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_FeatureStoreService_AblateTrainingSet_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_FeatureStoreService_AblateTrainingSet_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_FeatureStoreService_RetireDefinition_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -1084,6 +1149,23 @@ func RegisterFeatureStoreServiceHandlerClient(ctx context.Context, mux *runtime.
 		}
 		forward_FeatureStoreService_RebuildTrainingSet_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_FeatureStoreService_AblateTrainingSet_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/waybill.featurestore.v1.FeatureStoreService/AblateTrainingSet", runtime.WithHTTPPathPattern("/v1/training-sets/{digest}:ablate"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_FeatureStoreService_AblateTrainingSet_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_FeatureStoreService_AblateTrainingSet_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_FeatureStoreService_RetireDefinition_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -1150,6 +1232,7 @@ var (
 	pattern_FeatureStoreService_ListTrainingSets_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "training-sets"}, ""))
 	pattern_FeatureStoreService_GetTrainingSet_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, ""))
 	pattern_FeatureStoreService_RebuildTrainingSet_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, "rebuild"))
+	pattern_FeatureStoreService_AblateTrainingSet_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, "ablate"))
 	pattern_FeatureStoreService_RetireDefinition_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "features"}, "retire"))
 	pattern_FeatureStoreService_ListQuarantine_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "views", "view", "quarantine"}, ""))
 	pattern_FeatureStoreService_ClearQuarantine_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "views", "view", "quarantine"}, "clear"))
@@ -1167,6 +1250,7 @@ var (
 	forward_FeatureStoreService_ListTrainingSets_0   = runtime.ForwardResponseMessage
 	forward_FeatureStoreService_GetTrainingSet_0     = runtime.ForwardResponseMessage
 	forward_FeatureStoreService_RebuildTrainingSet_0 = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_AblateTrainingSet_0  = runtime.ForwardResponseMessage
 	forward_FeatureStoreService_RetireDefinition_0   = runtime.ForwardResponseMessage
 	forward_FeatureStoreService_ListQuarantine_0     = runtime.ForwardResponseMessage
 	forward_FeatureStoreService_ClearQuarantine_0    = runtime.ForwardResponseMessage

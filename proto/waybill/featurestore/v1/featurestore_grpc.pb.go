@@ -32,6 +32,7 @@ const (
 	FeatureStoreService_ListTrainingSets_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/ListTrainingSets"
 	FeatureStoreService_GetTrainingSet_FullMethodName      = "/waybill.featurestore.v1.FeatureStoreService/GetTrainingSet"
 	FeatureStoreService_RebuildTrainingSet_FullMethodName  = "/waybill.featurestore.v1.FeatureStoreService/RebuildTrainingSet"
+	FeatureStoreService_AblateTrainingSet_FullMethodName   = "/waybill.featurestore.v1.FeatureStoreService/AblateTrainingSet"
 	FeatureStoreService_DownloadTrainingSet_FullMethodName = "/waybill.featurestore.v1.FeatureStoreService/DownloadTrainingSet"
 	FeatureStoreService_RetireDefinition_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/RetireDefinition"
 	FeatureStoreService_ListQuarantine_FullMethodName      = "/waybill.featurestore.v1.FeatureStoreService/ListQuarantine"
@@ -71,6 +72,8 @@ type FeatureStoreServiceClient interface {
 	GetTrainingSet(ctx context.Context, in *GetTrainingSetRequest, opts ...grpc.CallOption) (*GetTrainingSetResponse, error)
 	// RebuildTrainingSet makes it again from its recipe and compares the bytes.
 	RebuildTrainingSet(ctx context.Context, in *RebuildTrainingSetRequest, opts ...grpc.CallOption) (*RebuildTrainingSetResponse, error)
+	// AblateTrainingSet makes the variants of a training set that go without one group of features each.
+	AblateTrainingSet(ctx context.Context, in *AblateTrainingSetRequest, opts ...grpc.CallOption) (*AblateTrainingSetResponse, error)
 	// DownloadTrainingSet streams the Parquet file. gRPC only.
 	DownloadTrainingSet(ctx context.Context, in *DownloadTrainingSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadTrainingSetResponse], error)
 	// RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
@@ -227,6 +230,16 @@ func (c *featureStoreServiceClient) RebuildTrainingSet(ctx context.Context, in *
 	return out, nil
 }
 
+func (c *featureStoreServiceClient) AblateTrainingSet(ctx context.Context, in *AblateTrainingSetRequest, opts ...grpc.CallOption) (*AblateTrainingSetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AblateTrainingSetResponse)
+	err := c.cc.Invoke(ctx, FeatureStoreService_AblateTrainingSet_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *featureStoreServiceClient) DownloadTrainingSet(ctx context.Context, in *DownloadTrainingSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadTrainingSetResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &FeatureStoreService_ServiceDesc.Streams[2], FeatureStoreService_DownloadTrainingSet_FullMethodName, cOpts...)
@@ -309,6 +322,8 @@ type FeatureStoreServiceServer interface {
 	GetTrainingSet(context.Context, *GetTrainingSetRequest) (*GetTrainingSetResponse, error)
 	// RebuildTrainingSet makes it again from its recipe and compares the bytes.
 	RebuildTrainingSet(context.Context, *RebuildTrainingSetRequest) (*RebuildTrainingSetResponse, error)
+	// AblateTrainingSet makes the variants of a training set that go without one group of features each.
+	AblateTrainingSet(context.Context, *AblateTrainingSetRequest) (*AblateTrainingSetResponse, error)
 	// DownloadTrainingSet streams the Parquet file. gRPC only.
 	DownloadTrainingSet(*DownloadTrainingSetRequest, grpc.ServerStreamingServer[DownloadTrainingSetResponse]) error
 	// RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
@@ -367,6 +382,9 @@ func (UnimplementedFeatureStoreServiceServer) GetTrainingSet(context.Context, *G
 }
 func (UnimplementedFeatureStoreServiceServer) RebuildTrainingSet(context.Context, *RebuildTrainingSetRequest) (*RebuildTrainingSetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RebuildTrainingSet not implemented")
+}
+func (UnimplementedFeatureStoreServiceServer) AblateTrainingSet(context.Context, *AblateTrainingSetRequest) (*AblateTrainingSetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AblateTrainingSet not implemented")
 }
 func (UnimplementedFeatureStoreServiceServer) DownloadTrainingSet(*DownloadTrainingSetRequest, grpc.ServerStreamingServer[DownloadTrainingSetResponse]) error {
 	return status.Error(codes.Unimplemented, "method DownloadTrainingSet not implemented")
@@ -613,6 +631,24 @@ func _FeatureStoreService_RebuildTrainingSet_Handler(srv interface{}, ctx contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FeatureStoreService_AblateTrainingSet_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AblateTrainingSetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeatureStoreServiceServer).AblateTrainingSet(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeatureStoreService_AblateTrainingSet_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeatureStoreServiceServer).AblateTrainingSet(ctx, req.(*AblateTrainingSetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _FeatureStoreService_DownloadTrainingSet_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(DownloadTrainingSetRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -728,6 +764,10 @@ var FeatureStoreService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RebuildTrainingSet",
 			Handler:    _FeatureStoreService_RebuildTrainingSet_Handler,
+		},
+		{
+			MethodName: "AblateTrainingSet",
+			Handler:    _FeatureStoreService_AblateTrainingSet_Handler,
 		},
 		{
 			MethodName: "RetireDefinition",

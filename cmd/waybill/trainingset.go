@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	featurestorev1 "waybill/proto/waybill/featurestore/v1"
+)
+
+// waiting shows on a terminal that the hub is at work and for how long, until done is called.
+func waiting(env environment, what string) (done func()) {
+	f, ok := env.Err.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func() {}
+	}
+	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what), progressbar.OptionSpinnerType(14),
+		progressbar.OptionSetElapsedTime(true), progressbar.OptionClearOnFinish())
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				_ = bar.Add(1) // a terminal that is gone is no reason to stop
+			case <-stop:
+				_ = bar.Finish()
+				return
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-stopped
+	}
+}
+
+// atTime reads a time given by a flag; "" is none.
+func atTime(flag, text string) (*timestamppb.Timestamp, error) {
+	if text == "" {
+		return nil, nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--%s is not a time as 2026-04-10T18:00:00Z: %w", flag, err)}
+	}
+	return timestamppb.New(at), nil
+}
+
+func newTrainingSetCreate(cl *clientFlags) *cobra.Command {
+	var service, file, format, timeColumn, label, cutoff, endpoint, from, to string
+	var delay time.Duration
+	var fullNames bool
+	var without []string
+	var columns map[string]string
+	cmd := &cobra.Command{
+		Use: "create NAME --service SERVICE -f SPINE", Short: "Join a spine with features", Args: exact("NAME"),
+		Long: "Joins a spine with the features of a service as they were known. The spine is a\nfile, or what an endpoint decided in a time and how it turned out: with\n--decisions, the label is the outcome's name. Nothing is lost when the command is\ncut off: the same command finds what the hub has finished.",
+		Example: "  waybill training-set create late-2026q1 --service route-risk -f orders.csv --time event_time --label late\n" +
+			"  waybill training-set create late-2026q2 --service route-risk --decisions route --label late \\\n    --from 2026-04-01T00:00:00Z --to 2026-07-01T00:00:00Z --column action=warehouse",
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) (err error) {
+			head := &featurestorev1.CreateTrainingSetRequest{Name: args[0], Service: service, TimeColumn: timeColumn, LabelColumn: label, FullNames: fullNames, Without: without}
+			if head.Cutoff, err = atTime("cutoff", cutoff); err != nil {
+				return err
+			}
+			if delay != 0 {
+				head.Delay = durationpb.New(delay)
+			}
+			switch {
+			case endpoint != "" && file != "":
+				return usageError{errors.New("give a file with -f or an endpoint with --decisions, not both")}
+			case endpoint != "":
+				d := &featurestorev1.DecisionSpine{Endpoint: endpoint, Outcome: label, Columns: columns}
+				if d.From, err = atTime("from", from); err != nil {
+					return err
+				}
+				if d.To, err = atTime("to", to); err != nil {
+					return err
+				}
+				head.Decisions = d
+			default:
+				if head.Format, err = formatOf(format, file); err != nil {
+					return err
+				}
+			}
+			stream, err := c.features.CreateTrainingSet(ctx)
+			if err != nil {
+				return err
+			}
+			if endpoint != "" {
+				err = stream.Send(head)
+			} else {
+				err = sendFile(cl.env, file, func(b []byte, first bool) error {
+					m := &featurestorev1.CreateTrainingSetRequest{}
+					if first {
+						m = head
+					}
+					m.Chunk = b
+					return stream.Send(m)
+				})
+			}
+			if err != nil {
+				return err
+			}
+			done := waiting(cl.env, "joining")
+			res, err := stream.CloseAndRecv()
+			done()
+			if err != nil {
+				return err
+			}
+			t := res.GetTrainingSet()
+			return p.say(res, "%s  %d rows × %d columns, %d bytes", t.GetDigest(), t.GetRows(), len(t.GetColumns()), t.GetSizeBytes())
+		}),
+	}
+	cmd.Flags().StringVar(&service, "service", "", "feature service, e.g. route-risk or route-risk@v2")
+	cmd.Flags().StringVarP(&file, "file", "f", "", "the spine, CSV or Parquet")
+	cmd.Flags().StringVar(&format, "format", "", "csv or parquet; by default what the file's name says")
+	cmd.Flags().StringVar(&timeColumn, "time", "event_time", "column of the spine with each row's time")
+	cmd.Flags().StringVar(&label, "label", "", "column of the spine with the label, or the outcome of decisions")
+	cmd.Flags().StringVar(&cutoff, "cutoff", "", "use what was known by then, e.g. 2026-04-10T18:00:00Z; by default each row's own time")
+	cmd.Flags().DurationVar(&delay, "delay", 0, "without --cutoff: use what was known this long after each row's own time, e.g. 15m")
+	cmd.Flags().BoolVar(&fullNames, "full-names", false, "name features view__feature")
+	cmd.Flags().StringSliceVar(&without, "without", nil, "features or expressions to leave out, by the names of their columns")
+	cmd.Flags().StringVar(&endpoint, "decisions", "", "endpoint whose decisions with an outcome are the spine")
+	cmd.Flags().StringVar(&from, "from", "", "decisions from this time on")
+	cmd.Flags().StringVar(&to, "to", "", "decisions before this time")
+	cmd.Flags().StringToStringVar(&columns, "column", nil, "column of the decisions=its name in the spine, e.g. action=warehouse (repeatable)")
+	return cmd
+}
+
+func newTrainingSetAblate(cl *clientFlags) *cobra.Command {
+	var groups []string
+	var out string
+	cmd := &cobra.Command{
+		Use: "ablate DIGEST", Short: "Make its variants without one group of features each", Args: exact("DIGEST"),
+		Long:    "Makes the variants of a training set that go without one group of features each,\nto see what a signal is worth before it is relied on. A group is a view, or a\nlist of features; expressions that read one of them go, too. Without --group\nthere is a variant for every view. Each is a training set like any other, and\none manifest names them all.",
+		Example: "  waybill training-set ablate 9f86d081…\n  waybill training-set ablate 9f86d081… --group weather --group supply=stock:on_hand,stock:incoming -o ablation.json",
+		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
+			req := &featurestorev1.AblateTrainingSetRequest{Digest: args[0]}
+			for _, g := range groups {
+				name, list, found := strings.Cut(g, "=")
+				group := &featurestorev1.AblationGroup{Name: name}
+				if found {
+					group.Features = strings.Split(list, ",")
+				}
+				req.Groups = append(req.Groups, group)
+			}
+			done := waiting(cl.env, "joining")
+			res, err := c.features.AblateTrainingSet(ctx, req)
+			done()
+			if err != nil {
+				return err
+			}
+			if out != "" {
+				if err := os.WriteFile(out, res.GetManifest(), 0o600); err != nil {
+					return err
+				}
+			}
+			var rows [][]any
+			for _, v := range res.GetVariants() {
+				t := v.GetTrainingSet()
+				rows = append(rows, []any{v.GetGroup(), t.GetDigest(), t.GetRows(), len(t.GetColumns()), strings.Join(t.GetWithout(), ", ")})
+			}
+			return p.table(res, []string{"WITHOUT", "DIGEST", "ROWS", "COLUMNS", "LEFT OUT"}, rows)
+		}),
+	}
+	cmd.Flags().StringArrayVar(&groups, "group", nil, "a view, or NAME=feature,feature (repeatable)")
+	cmd.Flags().StringVarP(&out, "output", "o", "", "file for the manifest")
+	return cmd
+}
