@@ -46,12 +46,21 @@ type asofCase struct {
 
 // asofJob is what one measured process does.
 type asofJob struct {
-	DSN     string        `json:"dsn"`
-	Bucket  bucket.Config `json:"bucket"`
-	Spine   string        `json:"spine"`   // Parquet file
-	Views   []string      `json:"views"`   // view versions
-	History []string      `json:"history"` // the run of each view, for the peer
-	Threads int           `json:"threads"`
+	DSN     string     `json:"dsn"`
+	Bucket  asofBucket `json:"bucket"`
+	Spine   string     `json:"spine"`   // Parquet file
+	Views   []string   `json:"views"`   // view versions
+	History []string   `json:"history"` // the run of each view, for the peer
+	Threads int        `json:"threads"`
+}
+
+// asofBucket is where the history lies.
+type asofBucket struct {
+	Endpoint string `json:"endpoint"`
+	Region   string `json:"region"`
+	Access   string `json:"access"`
+	Secret   string `json:"secret"`
+	Name     string `json:"name"`
 }
 
 // asofDone is what it says at the end. The sums are of each feature in turn, over rows that are not null.
@@ -86,10 +95,10 @@ func benchAsof(ctx context.Context, b *bencher) (_ []result, err error) {
 		return nil, err
 	}
 	store := featurestore.OpenHistory(pool, objects, featurestore.Config{})
-	made := map[string]bool{}
+	made, where := map[string]bool{}, b.stack.Bucket()
 	var out []result
 	for _, c := range cases {
-		job := asofJob{DSN: dsn, Bucket: b.stack.Bucket(), Threads: runtime.GOMAXPROCS(0), Spine: filepath.Join(b.dir, fmt.Sprintf("spine-%d-%d.parquet", c.spine, c.history))}
+		job := asofJob{DSN: dsn, Bucket: asofBucket{where.Endpoint, where.Region, where.AccessKey, where.SecretKey, where.Bucket}, Threads: runtime.GOMAXPROCS(0), Spine: filepath.Join(b.dir, fmt.Sprintf("spine-%d-%d.parquet", c.spine, c.history))}
 		if err := asofSpine(job.Spine, c); err != nil {
 			return nil, err
 		}
@@ -373,7 +382,7 @@ func (j *asofJob) run(ctx context.Context) (d asofDone, err error) {
 		return d, err
 	}
 	defer pool.Close()
-	objects, err := bucket.Open(ctx, j.Bucket)
+	objects, err := bucket.Open(ctx, bucket.Config{Endpoint: j.Bucket.Endpoint, Region: j.Bucket.Region, AccessKey: j.Bucket.Access, SecretKey: j.Bucket.Secret, Bucket: j.Bucket.Name})
 	if err != nil {
 		return d, err
 	}
