@@ -115,6 +115,26 @@ func TestBucket(t *testing.T) {
 			t.Fatalf("got %v, want ErrExists", err)
 		}
 	})
+	t.Run("Range", func(t *testing.T) {
+		t.Parallel()
+		if _, err := b.Put(ctx, "range", strings.NewReader("0123456789"), 10); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			offset int64
+			size   int
+			want   string
+			code   waybill.Code
+		}{{0, 10, "0123456789", ""}, {3, 4, "3456", ""}, {9, 1, "9", ""}, {8, 3, "", waybill.Corrupt}, {10, 1, "", waybill.Corrupt}, {50, 1, "", waybill.Corrupt}} {
+			p := make([]byte, c.size)
+			if err := b.ReadRange(ctx, "range", c.offset, p); waybill.CodeOf(err) != c.code || err == nil && string(p) != c.want {
+				t.Errorf("%d bytes from %d on: %q, %v", c.size, c.offset, p, err)
+			}
+		}
+		if err := b.ReadRange(ctx, "nothing", 0, make([]byte, 1)); !errors.Is(err, bucket.ErrNotFound) {
+			t.Errorf("got %v, want ErrNotFound", err)
+		}
+	})
 	t.Run("MissingObject", func(t *testing.T) {
 		t.Parallel()
 		if _, _, err := b.Get(ctx, "nothing"); !errors.Is(err, bucket.ErrNotFound) {
