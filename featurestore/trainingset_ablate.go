@@ -164,15 +164,12 @@ func (j *joined) columnsOf(field string, g AblationGroup) ([]string, error) {
 			out = append(out, j.columns[c].Name)
 		}
 	}
-	if len(out) == len(j.columns)-j.own {
-		return nil, waybill.InvalidField(field, "leaves no feature in the set; name fewer")
-	}
 	return out, nil
 }
 
 // without returns the set without some columns.
 func (j *joined) without(names []string) *joined {
-	out := &joined{rows: j.rows, own: j.own}
+	out := &joined{rows: j.rows}
 	for c := range j.columns {
 		if !slices.Contains(names, j.columns[c].Name) {
 			out.columns, out.arrays, out.from = append(out.columns, j.columns[c]), append(out.arrays, j.arrays[c]), append(out.from, j.from[c])

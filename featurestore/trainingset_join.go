@@ -26,7 +26,6 @@ type joined struct {
 	// from says of each column what it was computed from, for those that are outputs: refs of features as "view@v1:feature";
 	// nil for columns of the spine and for what comes from the request alone.
 	from [][]waybill.FeatureRef
-	own  int // columns of the spine: the first ones
 }
 
 // join makes the columns of a recipe. It reads the commits that t.Views names and nothing newer. When a run of history
@@ -252,7 +251,7 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 
 // result lays the columns out: the spine's own (inputs typed by the service), then the outputs that are not among them.
 func (p *plan) result(ctx context.Context, in *table, e *examples, features []arrow.Array, found [][]int8, t *TrainingSet) (*joined, error) {
-	j := &joined{rows: e.rows, own: len(in.names)}
+	j := &joined{rows: e.rows}
 	add := func(c Column, a arrow.Array, from []waybill.FeatureRef) {
 		j.columns, j.arrays, j.from = append(j.columns, Column{Name: c.Name, Type: c.Type}), append(j.arrays, a), append(j.from, from)
 	}
