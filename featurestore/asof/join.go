@@ -71,12 +71,16 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 	for i := range winners {
 		winners[i].source = -1
 	}
-	c := &clocks{r.At, r.TTL, r.Delay, r.Cutoff, r.Through}
+	at := make([]int64, len(r.At))
+	for i, row := range r.Order.rows {
+		at[i] = r.At[row]
+	}
+	c := &clocks{at, r.TTL, r.Delay, r.Cutoff, r.Through}
 	for s, src := range r.Sources {
 		// One source after another: two parts of different sources may meet the same row of the spine.
 		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) error {
-			spine := r.Order.within(part.First, part.Last)
-			if len(spine) == 0 {
+			from, to := r.Order.within(part.First, part.Last)
+			if from == to {
 				return nil
 			}
 			h, err := src.Heads(ctx, p)
@@ -86,7 +90,7 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 			if h.Free != nil {
 				defer h.Free()
 			}
-			return match(r.Order, spine, c, &h, int32(s), int32(p), r.mask, winners)
+			return match(r.Order, from, to, c, &h, int32(s), int32(p), r.mask, winners)
 		}); err != nil {
 			return nil, err
 		}
@@ -98,9 +102,9 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 	for s, src := range r.Sources {
 		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) error {
 			var from, to []int32
-			for _, pair := range r.Order.within(part.First, part.Last) {
-				if w := &winners[pair.row]; w.source == int32(s) && w.part == int32(p) {
-					from, to = append(from, w.row), append(to, pair.row)
+			for first, last := r.Order.within(part.First, part.Last); first < last; first++ {
+				if w := &winners[first]; w.source == int32(s) && w.part == int32(p) {
+					from, to = append(from, w.row), append(to, r.Order.rows[first])
 				}
 			}
 			if len(from) == 0 || len(r.Types) == 0 {
@@ -128,8 +132,8 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 	}
 	res := &Result{Columns: make([]arrow.Array, len(out)), Event: make([]int64, len(r.At)), Seq: make([]int64, len(r.At)), Found: make([]bool, len(r.At))}
 	for i := range winners {
-		w := &winners[i]
-		res.Event[i], res.Seq[i], res.Found[i] = w.event, w.seq, w.source >= 0
+		w, row := &winners[i], r.Order.rows[i]
+		res.Event[row], res.Seq[row], res.Found[row] = w.event, w.seq, w.source >= 0
 	}
 	for i, o := range out {
 		a, err := o.finish()

@@ -19,7 +19,7 @@ type Heads struct {
 
 // clocks is what the rules ask for.
 type clocks struct {
-	at      []int64 // of the spine's rows
+	at      []int64 // of the spine's rows, in its order by hash
 	ttl     int64   // 0: no bound
 	delay   int64
 	cutoff  *int64 // nil: at + delay
@@ -35,9 +35,9 @@ type best struct {
 // walk is how many rows are looked at one by one before the minima of their knowledge times are made.
 const walk = 32
 
-// match meets a part with its stretch of the spine and puts the winners into out, indexed by spine row, unless what is
+// match meets a part with the stretch from … to of the spine, in its order, and puts the winners into out unless what is
 // there wins over them. On a tie between sources the one that comes later wins.
-func match(o *Order, spine []pair, c *clocks, h *Heads, source, part int32, mask uint64, out []best) error {
+func match(o *Order, from, to int, c *clocks, h *Heads, source, part int32, mask uint64, out []best) error {
 	m := len(h.Event)
 	if len(h.Knowledge) != m || len(h.Seq) != m || m > maxRows {
 		return fmt.Errorf("a part has %d event, %d knowledge times and %d sequences", m, len(h.Knowledge), len(h.Seq))
@@ -62,13 +62,13 @@ func match(o *Order, spine []pair, c *clocks, h *Heads, source, part int32, mask
 		g.knowledge = h.Knowledge
 	}
 	i := 0
-	for k := 0; k < len(spine); {
-		hash := spine[k].hash
+	for k := from; k < to; {
+		hash := o.hashes[k]
 		if i = seek(hashes, i, hash); i == m {
 			break
 		}
 		if hashes[i] != hash {
-			for k++; k < len(spine) && spine[k].hash == hash; k++ { // no row for these
+			for k++; k < to && o.hashes[k] == hash; k++ { // no row for these
 			}
 			continue
 		}
@@ -77,14 +77,13 @@ func match(o *Order, spine []pair, c *clocks, h *Heads, source, part int32, mask
 			end++
 		}
 		one := ks.compare(i, ks, end-1) == 0 // they are sorted by key: all are of one when the first and the last are
-		for ; k < len(spine) && spine[k].hash == hash; k++ {
-			row := int(spine[k].row)
+		for ; k < to && o.hashes[k] == hash; k++ {
 			lo, hi := i, end
 			if !one {
-				lo, hi = subgroup(o.keys, row, ks, i, end)
+				lo, hi = subgroup(o.keys, k, ks, i, end)
 			}
-			if lo < hi && o.keys.compare(row, ks, lo) == 0 {
-				g.pick(row, lo, hi, &out[row])
+			if lo < hi && o.keys.compare(k, ks, lo) == 0 {
+				g.pick(k, lo, hi, &out[k])
 			}
 		}
 		i = end
