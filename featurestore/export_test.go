@@ -110,3 +110,6 @@ func ReadStream(next Messages) error {
 	_, err = st.table()
 	return err
 }
+
+// DecodeCoded is the decoder of dictionary-coded pages.
+func DecodeCoded(out, dict []uint64, page []byte) bool { return decodeCoded(out, dict, page) }

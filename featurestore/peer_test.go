@@ -33,13 +33,19 @@ rows = con.execute("""SELECT s.n, CASE WHEN epoch_us(s.at) - epoch_us(h.event_ti
 csv.writer(open(out, "w")).writerows([("" if v is None else repr(v) for v in r) for r in rows])
 `
 
+// repository is the folder of the module, found before the S3 gateway of the tests changes the working directory.
+var repository = func() string {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		panic(err)
+	}
+	return root
+}()
+
 // duckDB is the Python with DuckDB that scripts/setup-python makes; it is made here when it is missing.
 func duckDB(t *testing.T) string {
 	t.Helper()
-	root, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := repository
 	if out, err := exec.Command(filepath.Join(root, "scripts/setup-python"), "duckdb").CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v", out, err)
 	}

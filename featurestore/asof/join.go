@@ -75,7 +75,7 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 	for i, row := range r.Order.rows {
 		at[i] = r.At[row]
 	}
-	c := &clocks{at, r.TTL, r.Delay, r.Cutoff, r.Through}
+	c := &clocks{at: at, ttl: r.TTL, delay: r.Delay, cutoff: r.Cutoff, through: r.Through}
 	for s, src := range r.Sources {
 		// One source after another: two parts of different sources may meet the same row of the spine.
 		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) error {

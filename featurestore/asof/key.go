@@ -105,6 +105,12 @@ func Hash(columns []arrow.Array, n int) ([]uint64, error) {
 
 func (k keys) hash(n int) []uint64 {
 	out := make([]uint64, n)
+	k.hashInto(out)
+	return out
+}
+
+// hashInto is hash into zeros.
+func (k keys) hashInto(out []uint64) {
 	for c := range k {
 		col := &k[c]
 		switch {
@@ -130,7 +136,6 @@ func (k keys) hash(n int) []uint64 {
 			}
 		}
 	}
-	return out
 }
 
 func hashBytes(h uint64, b []byte) uint64 {

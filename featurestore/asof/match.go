@@ -3,6 +3,7 @@ package asof
 import (
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/apache/arrow/go/v17/arrow"
 
@@ -22,8 +23,21 @@ type clocks struct {
 	at      []int64 // of the spine's rows, in its order by hash
 	ttl     int64   // 0: no bound
 	delay   int64
-	cutoff  *int64 // nil: at + delay
-	through int64  // 0: all commits
+	cutoff  *int64    // nil: at + delay
+	through int64     // 0: all commits
+	scratch sync.Pool // of *[]uint64, for the hashes of a part
+}
+
+// zeros returns n zeros and how to give them back.
+func (c *clocks) zeros(n int) ([]uint64, func()) {
+	p, ok := c.scratch.Get().(*[]uint64)
+	if !ok || cap(*p) < n {
+		s := make([]uint64, n, n+n/8)
+		return s, func() { c.scratch.Put(&s) }
+	}
+	s := (*p)[:n]
+	clear(s)
+	return s, func() { c.scratch.Put(&s) }
 }
 
 // best is the winner so far for one row of the spine.
@@ -49,7 +63,9 @@ func match(o *Order, from, to int, c *clocks, h *Heads, source, part int32, mask
 	if err != nil {
 		return err
 	}
-	hashes := ks.hash(m)
+	hashes, done := c.zeros(m)
+	defer done()
+	ks.hashInto(hashes)
 	for i := range hashes {
 		if hashes[i] &= mask; i > 0 && hashes[i] < hashes[i-1] {
 			return waybill.Errorf(waybill.Corrupt, "a part of the history is not sorted by its keys' hashes")
