@@ -136,7 +136,7 @@ func benchAsof(ctx context.Context, b *bencher) (_ []result, err error) {
 // asofCase measures one case in turns and compares the results.
 func (b *bencher) asofCase(ctx context.Context, python string, c asofCase, job asofJob) (result, error) {
 	name := filepath.Join(b.dir, "asof.json")
-	data, err := json.Marshal(job) //nolint:musttag // both ends are this binary
+	data, err := json.Marshal(job)
 	if err != nil {
 		return result{}, err
 	}
@@ -362,7 +362,7 @@ func newAsof() *cobra.Command {
 				return err
 			}
 			var job asofJob
-			if err := json.Unmarshal(data, &job); err != nil { //nolint:musttag // both ends are this binary
+			if err := json.Unmarshal(data, &job); err != nil {
 				return err
 			}
 			d, err := job.run(cmd.Context())
