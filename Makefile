@@ -28,7 +28,7 @@ node:
 	@scripts/setup-node
 
 # Each stock client and each peer in an environment of its own, from pinned files; a test that finds none fails and says so.
-pythons ?= feast-0.66 feast-0.50 pyarrow
+pythons ?= feast-0.66 feast-0.50 pyarrow duckdb
 
 setup-python: ## find or make the Python environments of the stock clients that tests run
 	@scripts/setup-python $(pythons)

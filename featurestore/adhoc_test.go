@@ -159,7 +159,7 @@ func TestFeaturesReader_KeepsABoundedNumber(t *testing.T) {
 		t.Error("not kept")
 	}
 	b.apply(t, "kind: View\nname: two\nentity: {name: thing, keys: [{name: thing, type: int64}]}\nfeatures: [{name: x, type: bool}]\n")
-	b.now = b.now.Add(2 * time.Second)
+	b.at(b.now.Add(2 * time.Second))
 	if got := read("two:x").Outputs()[0].Type; got != featurestore.Bool {
 		t.Errorf("the latest version gives %s", got)
 	}

@@ -144,7 +144,7 @@ func TestFallback_AlongTheChain(t *testing.T) {
 	expect("the category's is too old", featurestore.FellBack, "all_load@v1", 1.0, 10.0, 2.0)
 
 	// A null of the row that stands in is a null, and says whose.
-	b.now = at
+	b.at(at)
 	if err := b.pushTo("category_load", "2", map[string]any{"category": "hats", "demand": nil, "stock": 20.0, "event_time": at.Format(time.RFC3339Nano)}); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestFallback_SameInTrainingAndServing(t *testing.T) {
 	online := map[string][]map[string]featurestore.Cell{}
 	statuses := map[featurestore.Status]int{}
 	for n := range 150 {
-		b.now = b.now.Add(time.Minute) // no row of an earlier round is young enough, but those of all_load and sku_master
+		b.at(b.now.Add(time.Minute)) // no row of an earlier round is young enough, but those of all_load and sku_master
 		for i := range rng.IntN(5) {
 			view := pick("all_load", "category_load", "sku_load", "sku_load", "sku_master")
 			if n < 20 && view == "all_load" {

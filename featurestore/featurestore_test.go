@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,12 +42,19 @@ type bundle struct {
 	pool   *pgxpool.Pool
 	bucket *bucket.Bucket
 	store  *featurestore.Store
-	now    time.Time
+	now    time.Time // the test's own; set by at
+	shown  atomic.Pointer[time.Time]
 }
+
+// at sets the clock of the store, whose own goroutines read it too.
+func (b *bundle) at(now time.Time) { b.now = now; b.shown.Store(&now) }
+
+func (b *bundle) clock() time.Time { return *b.shown.Load() }
 
 func setup(t testing.TB) *bundle {
 	t.Helper()
-	b := &bundle{pool: pgtest.DB(t), bucket: pgtest.TestBucket(t), now: time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)}
+	b := &bundle{pool: pgtest.DB(t), bucket: pgtest.TestBucket(t)}
+	b.at(time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC))
 	b.store = b.open(t)
 	b.apply(t, definitions)
 	return b
@@ -54,7 +62,7 @@ func setup(t testing.TB) *bundle {
 
 func (b *bundle) open(t testing.TB) *featurestore.Store {
 	t.Helper()
-	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: func() time.Time { return b.now }})
+	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: b.clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +174,7 @@ func TestPush_AllOrNothing(t *testing.T) {
 		t.Fatalf("%+v, %v: the refused push must leave nothing", first, err)
 	}
 	at := b.now
-	b.now = b.now.Add(time.Minute) // a retry comes later
+	b.at(b.now.Add(time.Minute)) // a retry comes later
 	again, err := b.push("one", load("W1", at, 0.5))
 	if err != nil || !again.Duplicate || again.Seq != 1 || again.Digest != first.Digest {
 		t.Fatalf("%+v, %v", again, err)
@@ -235,7 +243,7 @@ func TestOnline_IsTheWinnerEverywhere(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		for range rapid.IntRange(1, 4).Draw(rt, "pushes") {
 			batch++
-			b.now = b.now.Add(time.Second)
+			b.at(b.now.Add(time.Second))
 			key := fmt.Sprintf("W%d", rapid.IntRange(0, 3).Draw(rt, "key"))
 			event := b.now.Add(-time.Duration(rapid.IntRange(0, 5).Draw(rt, "age")) * time.Second)
 			queue := rapid.Float64Range(0, 1).Draw(rt, "queue")

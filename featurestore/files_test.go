@@ -57,7 +57,7 @@ func TestIngest_FilesOfAllKinds(t *testing.T) {
 					t.Errorf("cells: %+v", cells)
 				}
 			}
-			b.now = b.now.Add(time.Minute)
+			b.at(b.now.Add(time.Minute))
 			if again, err := b.ingest("1", featurestore.CSV, c.body); err != nil || !again.Duplicate || again.Digest != k.Digest {
 				t.Errorf("the same batch again: %+v, %v", again, err)
 			}
@@ -134,7 +134,7 @@ func TestTrainingSet_EqualsTheNaiveJoin(t *testing.T) {
 	}
 	var facts []fact // in the order of their commits
 	for batch := range 12 {
-		b.now = b.now.Add(time.Duration(rng.IntN(90)) * time.Minute)
+		b.at(b.now.Add(time.Duration(rng.IntN(90)) * time.Minute))
 		csv := "warehouse,event_time,queue\n"
 		var rows []map[string]any
 		for range 1 + rng.IntN(15) {
@@ -214,7 +214,7 @@ func TestTrainingSet_EqualsTheNaiveJoin(t *testing.T) {
 			t.Fatalf("only %d rows found a value: the test says nothing", found)
 		}
 		// More commits arrive; the recipe still gives the same bytes.
-		b.now = b.now.Add(time.Minute)
+		b.at(b.now.Add(time.Minute))
 		if _, err := b.push("later"+fmt.Sprint(cutoff), load("ny", start, 0.5)); err != nil {
 			t.Fatal(err)
 		}
@@ -270,7 +270,7 @@ func TestReader_LatestFollows(t *testing.T) {
 		t.Fatal("version 1 is there")
 	}
 	b.apply(t, strings.Replace(definitions, "queue * km", "queue + km", 1))
-	b.now = b.now.Add(time.Second)
+	b.at(b.now.Add(time.Second))
 	if got := latest(); got != 2 {
 		t.Errorf("version %d after a second", got)
 	}

@@ -39,7 +39,7 @@ func (b *bundle) same(t testing.TB, through int64, why string) (sources int) {
 // pushSome pushes a batch of rows of few warehouses, some of them corrections of others.
 func (b *bundle) pushSome(t testing.TB, batch, rows int) featurestore.Commit {
 	t.Helper()
-	b.now = b.now.Add(time.Second)
+	b.at(b.now.Add(time.Second))
 	var list []map[string]any
 	for i := range rows {
 		var queue any
@@ -118,7 +118,7 @@ func TestCompaction_KilledAtEveryStep(t *testing.T) {
 			batch++
 			b.pushSome(t, batch, 3)
 			if step == featurestore.CompactionSteps[len(featurestore.CompactionSteps)-1] {
-				b.now = b.now.Add(25 * time.Hour) // replaced runs are old enough to be cleaned up
+				b.at(b.now.Add(25 * time.Hour)) // replaced runs are old enough to be cleaned up
 			}
 			after := round % 3 // let so many of the same step pass
 			err := b.store.Compact(ctx, 4, func(s string) error {
@@ -147,7 +147,7 @@ func TestCompaction_KilledAtEveryStep(t *testing.T) {
 	}
 	b.same(t, int64(batch), "let be")
 	// What no manifest names and what was replaced is cleaned up when it is old; what is read stays.
-	b.now = b.now.Add(25 * time.Hour)
+	b.at(b.now.Add(25 * time.Hour))
 	if err := b.store.Compact(ctx, 4, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +295,7 @@ func TestHistory_EveryType(t *testing.T) {
 		return r
 	}
 	for batch := range 5 {
-		b.now = b.now.Add(time.Second)
+		b.at(b.now.Add(time.Second))
 		var rows []map[string]any
 		for i := range 6 {
 			rows = append(rows, row(batch*6+i))

@@ -219,7 +219,7 @@ func TestPush_YearsAreCheckedInUTC(t *testing.T) {
 			t.Errorf("%s: %v", at, err)
 		}
 	}
-	b.now = time.Date(2199, 1, 1, 0, 0, 0, 0, time.UTC)
+	b.at(time.Date(2199, 1, 1, 0, 0, 0, 0, time.UTC))
 	row := load("edge", b.now, 0.5)
 	row["event_time"] = "1900-01-01T00:00:00Z"
 	if _, err := b.push("first", row); err != nil {

@@ -98,7 +98,7 @@ func TestOpen_ViewThatCannotBeRead(t *testing.T) {
 	if err := second.Refresh(ctx); waybill.CodeOf(err) != waybill.Corrupt {
 		t.Errorf("tried again before its time: %v", err)
 	}
-	b.now = b.now.Add(2 * time.Second)
+	b.at(b.now.Add(2 * time.Second))
 	if err := second.Refresh(ctx); err != nil {
 		t.Errorf("tried again: %v", err)
 	}
@@ -114,7 +114,7 @@ func TestPush_SlowClockStillCorrects(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t)
-	slow, err := featurestore.Open(ctx, b.pool, b.bucket, featurestore.Config{Clock: func() time.Time { return b.now.Add(-30 * time.Second) }})
+	slow, err := featurestore.Open(ctx, b.pool, b.bucket, featurestore.Config{Clock: func() time.Time { return b.clock().Add(-30 * time.Second) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestIngest_KnowledgeIsTheCommits(t *testing.T) {
 	b := setup(t)
 	started := b.now
 	body := io.MultiReader(strings.NewReader("warehouse,event_time,queue\n"), readerFunc(func(p []byte) (int, error) {
-		b.now = started.Add(time.Minute) // a slow upload
+		b.at(started.Add(time.Minute)) // a slow upload
 		return copy(p, "ny,2026-04-01T11:00:00Z,0.1\n"), io.EOF
 	}))
 	c, err := b.store.Ingest(context.Background(), ann, featurestore.IngestRequest{View: waybill.VersionRef{Name: "warehouse_load"}, BatchID: "1", Format: featurestore.CSV, Body: body})

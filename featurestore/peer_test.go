@@ -64,7 +64,7 @@ func TestAsOf_IsDuckDBs(t *testing.T) {
 		start := b.now
 		var rows [][]string
 		for batch := range 12 {
-			b.now = b.now.Add(time.Duration(r.IntN(3600)) * time.Second)
+			b.at(b.now.Add(time.Duration(r.IntN(3600)) * time.Second))
 			var list []map[string]any
 			seen := map[string]bool{} // rows of one commit that tie are in the order of the commit, which a file does not say
 			for range 1 + r.IntN(60) {

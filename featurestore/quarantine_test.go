@@ -106,7 +106,7 @@ func TestQuarantine_BadRowsWaitGoodOnesAreServed(t *testing.T) {
 
 	// A repeat has the first answer, also when the clock would judge the rows otherwise by now.
 	at := b.now
-	b.now = b.now.Add(2 * time.Hour)
+	b.at(b.now.Add(2 * time.Hour))
 	second, err := b.pushIn(featurestore.Quarantine, "a", rows...)
 	first.Duplicate = true
 	if diff := cmp.Diff(first, second); err != nil || diff != "" {

@@ -43,7 +43,7 @@ func TestRetire_FromTheConsumersDown(t *testing.T) {
 	if _, err := b.push("one", load("W1", b.now, 0.5)); err != nil {
 		t.Fatal(err)
 	}
-	b.now = b.now.Add(time.Second)
+	b.at(b.now.Add(time.Second))
 	spine := fmt.Sprintf("warehouse,km,event_time\nW1,2,%s\n", b.now.Format(time.RFC3339))
 	request := func() featurestore.TrainingSetRequest {
 		return featurestore.TrainingSetRequest{Name: "set", Service: waybill.VersionRef{Name: "route-risk"}, Format: featurestore.CSV, TimeColumn: "event_time", Spine: strings.NewReader(spine)}
@@ -54,7 +54,7 @@ func TestRetire_FromTheConsumersDown(t *testing.T) {
 	}
 	v1 := waybill.VersionRef{Name: "route-risk", Version: 1}
 	b.consume(t, v1, "model:late-risk@v1", "model:gone@v1", "endpoint:route@v1")
-	live := featurestore.Config{Clock: func() time.Time { return b.now }, Live: func(_ context.Context, tenant waybill.Tenant, m waybill.VersionRef) (bool, error) {
+	live := featurestore.Config{Clock: b.clock, Live: func(_ context.Context, tenant waybill.Tenant, m waybill.VersionRef) (bool, error) {
 		return tenant == "acme" && m.Name != "gone", nil
 	}}
 	if b.store, err = featurestore.Open(ctx, b.pool, b.bucket, live); err != nil {

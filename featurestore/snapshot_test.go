@@ -17,7 +17,7 @@ import (
 
 func (b *bundle) openWith(t testing.TB, snapshotRows int64) *featurestore.Store {
 	t.Helper()
-	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: func() time.Time { return b.now }, SnapshotRows: snapshotRows})
+	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: b.clock, SnapshotRows: snapshotRows})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestSnapshot_AndTailLikeTheLog(t *testing.T) {
 		if _, err := b.push(fmt.Sprint("batch ", n), rows...); err != nil {
 			t.Fatal(err)
 		}
-		b.now = b.now.Add(time.Duration(random.IntN(60)) * time.Second)
+		b.at(b.now.Add(time.Duration(random.IntN(60)) * time.Second))
 	}
 	writer := b.openWith(t, 1)
 	same := func(what string) {

@@ -52,7 +52,7 @@ func tokenOf(tenant, value string) string {
 func withTokens(t testing.TB) *bundle {
 	t.Helper()
 	b := setup(t)
-	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: func() time.Time { return b.now }, TokenKey: tokenKey})
+	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: b.clock, TokenKey: tokenKey})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestTokens_NeedAKey(t *testing.T) {
 	}
 	keyless := b.store
 	open := func(key []byte) error {
-		s, err := featurestore.Open(ctx, b.pool, b.bucket, featurestore.Config{Clock: func() time.Time { return b.now }, TokenKey: key})
+		s, err := featurestore.Open(ctx, b.pool, b.bucket, featurestore.Config{Clock: b.clock, TokenKey: key})
 		if err == nil {
 			b.store = s
 		}
