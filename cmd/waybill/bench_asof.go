@@ -128,6 +128,7 @@ func benchAsof(ctx context.Context, b *bencher) (_ []result, err error) {
 		if err != nil {
 			return nil, err
 		}
+		b.note("  %s: %.0f rows/s in %.0f MiB; the peer %.0f rows/s in %.0f MiB", c.name, r.Ours, r.RSSMiB, r.Peer, r.PeerRSSMiB)
 		out = append(out, r)
 	}
 	return out, nil
