@@ -358,20 +358,28 @@ func (r *runSource) Parts() []asof.Part {
 	return out
 }
 
-// Heads reads keys and clocks.
-func (r *runSource) Heads(ctx context.Context, part int) (asof.Heads, error) {
+// heads are the columns of keys and clocks.
+func (r *runSource) heads() (columns []int) {
 	n := r.schema.NumFields()
-	var columns []int
 	for i := range n {
 		if i < r.keys || i >= n-asof.Clocks {
 			columns = append(columns, i)
 		}
 	}
-	cols, free, err := r.read(ctx, part, columns)
+	return columns
+}
+
+// Heads reads keys and clocks.
+func (r *runSource) Heads(ctx context.Context, part int) (asof.Heads, error) {
+	cols, free, err := r.read(ctx, part, r.heads())
 	if err != nil {
 		return asof.Heads{}, err
 	}
-	h := asof.Heads{Keys: cols[:r.keys], Free: free}
+	return r.headsOf(cols, free)
+}
+
+func (r *runSource) headsOf(cols []arrow.Array, free func()) (h asof.Heads, err error) {
+	h.Keys, h.Free = cols[:r.keys], free
 	for i, into := range []*[]int64{&h.Event, &h.Knowledge, &h.Seq} {
 		if *into, err = asof.Int64s(cols[r.keys+i]); err != nil {
 			return asof.Heads{}, waybill.Wrap(waybill.Corrupt, err, "the history "+r.key+" cannot be read")
@@ -383,4 +391,15 @@ func (r *runSource) Heads(ctx context.Context, part int) (asof.Heads, error) {
 // Columns reads features.
 func (r *runSource) Columns(ctx context.Context, part int) ([]arrow.Array, func(), error) {
 	return r.read(ctx, part, r.features)
+}
+
+// All reads keys, clocks and features, mostly with one request.
+func (r *runSource) All(ctx context.Context, part int) (asof.Heads, []arrow.Array, error) {
+	heads := r.heads()
+	cols, free, err := r.read(ctx, part, slices.Concat(heads, r.features))
+	if err != nil {
+		return asof.Heads{}, nil, err
+	}
+	h, err := r.headsOf(cols[:len(heads)], free)
+	return h, cols[len(heads):], err
 }

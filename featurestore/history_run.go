@@ -28,7 +28,7 @@ import (
 // commit that tie in its order. The hash is asof.Hash. The rows are cut into 2^bits parts by the leading bits of the hash; a
 // row group is one part that has rows, so that parts are read on their own. Columns without a null are required and have
 // no definition levels, and numbers are plain and not compressed: they are read as they lie. Text is compressed, and
-// clocks that a commit's rows share cost next to nothing as dictionaries.
+// clocks that a commit's rows share, and keys of several rows, cost next to nothing as dictionaries.
 //
 // Beside it lies an index: JSON of runIndex. The manifest has the index' SHA-256 and the index that of every column
 // chunk: any part of a run can be read and verified on its own.
@@ -100,10 +100,7 @@ func writeRun(ctx context.Context, dir string, schema *arrow.Schema, keys, bits 
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	w, err := pqarrow.NewFileWriter(schema, io.Writer(onlyWriter{f}), runProperties(schema), pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(memory.DefaultAllocator), pqarrow.WithStoreSchema()))
-	if err != nil {
-		return nil, fmt.Errorf("open run writer: %w", err)
-	}
+	var w *pqarrow.FileWriter
 	out := &runFile{name: f.Name()}
 	index := runIndex{Format: runFormat, Bits: bits}
 	for i := range 1 << bits {
@@ -122,7 +119,15 @@ func writeRun(ctx context.Context, dir string, schema *arrow.Schema, keys, bits 
 			return nil, err
 		}
 		lo, hi := slices.Min(h.Event), slices.Max(h.Event)
-		if out.rows == 0 {
+		if w == nil { // the first part is like the others: keys are spread over them by their hashes
+			props, err := runProperties(schema, keys, rec)
+			if err != nil {
+				return nil, err
+			}
+			w, err = pqarrow.NewFileWriter(schema, io.Writer(onlyWriter{f}), props, pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(memory.DefaultAllocator), pqarrow.WithStoreSchema()))
+			if err != nil {
+				return nil, fmt.Errorf("open run writer: %w", err)
+			}
 			out.minEvent, out.maxEvent = lo, hi
 		}
 		out.minEvent, out.maxEvent = min(out.minEvent, lo), max(out.maxEvent, hi)
@@ -135,7 +140,7 @@ func writeRun(ctx context.Context, dir string, schema *arrow.Schema, keys, bits 
 			}
 		}
 	}
-	if out.rows == 0 {
+	if w == nil {
 		return nil, errors.New("a run without rows")
 	}
 	if err := w.Close(); err != nil {
@@ -147,17 +152,30 @@ func writeRun(ctx context.Context, dir string, schema *arrow.Schema, keys, bits 
 // onlyWriter hides Close: the Parquet writer would close the file, which is read again.
 type onlyWriter struct{ io.Writer }
 
-// runProperties say how each column is encoded.
-func runProperties(schema *arrow.Schema) *parquet.WriterProperties {
+// rowsPerKey is from how many rows of a key on, on average, keys are coded as a dictionary: a key is then mostly one run in
+// place of a number for each row.
+const rowsPerKey = 4
+
+// runProperties say how each column is encoded, judging by some of the run's rows.
+func runProperties(schema *arrow.Schema, keys int, some arrow.Record) (*parquet.WriterProperties, error) {
 	props := []parquet.WriterProperty{parquet.WithCreatedBy(writerVersion), parquet.WithVersion(parquet.V2_LATEST), parquet.WithDictionaryDefault(false),
 		parquet.WithDataPageSize(64 << 20), parquet.WithDictionaryFor(knowledgeColumn, true), parquet.WithDictionaryFor(sequenceColumn, true)}
-	for _, f := range schema.Fields() {
-		switch f.Type.(type) {
+	hashes, err := asof.Hash(some.Columns()[:keys], int(some.NumRows()))
+	if err != nil {
+		return nil, err
+	}
+	repeated := len(slices.Compact(hashes))*rowsPerKey <= int(some.NumRows())
+	for i, f := range schema.Fields() {
+		switch t := f.Type.(type) {
 		case *arrow.StringType, *arrow.BinaryType:
 			props = append(props, parquet.WithCompressionFor(f.Name, compress.Codecs.Zstd), parquet.WithDictionaryFor(f.Name, true))
+		case arrow.FixedWidthDataType:
+			if i < keys && repeated && t.BitWidth() == 64 { // the others are small, and read as they lie
+				props = append(props, parquet.WithDictionaryFor(f.Name, true))
+			}
 		}
 	}
-	return parquet.NewWriterProperties(props...)
+	return parquet.NewWriterProperties(props...), nil
 }
 
 // measure reads the file once more for its digests and makes the index.

@@ -418,6 +418,9 @@ type fixed struct {
 func (f *fixed) Parts() []asof.Part                                          { return []asof.Part{asof.PartOf(0, 0)} }
 func (f *fixed) Heads(context.Context, int) (asof.Heads, error)              { return f.heads, f.err }
 func (f *fixed) Columns(context.Context, int) ([]arrow.Array, func(), error) { return nil, nil, nil }
+func (f *fixed) All(context.Context, int) (asof.Heads, []arrow.Array, error) {
+	return f.heads, nil, f.err
+}
 
 // The hash is part of the format of history files.
 func TestHash_NeverChanges(t *testing.T) {

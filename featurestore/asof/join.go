@@ -30,6 +30,8 @@ type Source interface {
 	// Columns reads the features of a part, in the order of Request.Types. free, which may be nil, is called when nobody
 	// reads them any more.
 	Columns(ctx context.Context, part int) (columns []arrow.Array, free func(), err error)
+	// All reads both at once. Heads.Free stands for the columns, too.
+	All(ctx context.Context, part int) (Heads, []arrow.Array, error)
 }
 
 // Request is one join. All times are µs since 1970 and lie within ±2^61, as do the sums of them that the rules make.
@@ -75,39 +77,50 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 	for i, row := range r.Order.rows {
 		at[i] = r.At[row]
 	}
+	out := make([]*output, len(r.Types))
+	for i, t := range r.Types {
+		out[i] = newOutput(t, len(r.At))
+	}
 	c := &clocks{at: at, ttl: r.TTL, delay: r.Delay, cutoff: r.Cutoff, through: r.Through}
+	// The winners of the only source are known when a part has been met: then its features are read along with its keys.
+	alone := len(r.Sources) == 1 && len(out) > 0
 	for s, src := range r.Sources {
 		// One source after another: two parts of different sources may meet the same row of the spine.
-		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) error {
+		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) (err error) {
 			from, to := r.Order.within(part.First, part.Last)
 			if from == to {
 				return nil
 			}
-			h, err := src.Heads(ctx, p)
+			var h Heads
+			var columns []arrow.Array
+			if alone {
+				h, columns, err = src.All(ctx, p)
+			} else {
+				h, err = src.Heads(ctx, p)
+			}
 			if err != nil {
 				return err
 			}
 			if h.Free != nil {
 				defer h.Free()
 			}
-			return match(r.Order, from, to, c, &h, int32(s), int32(p), r.mask, winners)
+			if err := match(r.Order, from, to, c, &h, int32(s), int32(p), r.mask, winners); err != nil || !alone {
+				return err
+			}
+			rows, places := r.Order.won(winners, from, to, s, p)
+			return putAll(out, columns, rows, places)
 		}); err != nil {
 			return nil, err
 		}
 	}
-	out := make([]*output, len(r.Types))
-	for i, t := range r.Types {
-		out[i] = newOutput(t, len(r.At))
-	}
 	for s, src := range r.Sources {
+		if alone || len(out) == 0 {
+			break
+		}
 		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) error {
-			var from, to []int32
-			for first, last := r.Order.within(part.First, part.Last); first < last; first++ {
-				if w := &winners[first]; w.source == int32(s) && w.part == int32(p) {
-					from, to = append(from, w.row), append(to, r.Order.rows[first])
-				}
-			}
-			if len(from) == 0 || len(r.Types) == 0 {
+			first, last := r.Order.within(part.First, part.Last)
+			rows, places := r.Order.won(winners, first, last, s, p)
+			if len(rows) == 0 {
 				return nil
 			}
 			columns, free, err := src.Columns(ctx, p)
@@ -117,15 +130,7 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 			if free != nil {
 				defer free()
 			}
-			if len(columns) != len(out) {
-				return fmt.Errorf("a part has %d features, not %d", len(columns), len(out))
-			}
-			for i, a := range columns {
-				if err := out[i].put(a, from, to); err != nil {
-					return err
-				}
-			}
-			return nil
+			return putAll(out, columns, rows, places)
 		}); err != nil {
 			return nil, err
 		}
@@ -146,6 +151,30 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 		res.Columns[i], out[i] = a, nil
 	}
 	return res, nil
+}
+
+// won returns the rows of a part that win in the stretch from … to of the spine, and the rows of the spine they belong to.
+func (o *Order) won(winners []best, from, to, source, part int) (rows, places []int32) {
+	rows, places = make([]int32, 0, to-from), make([]int32, 0, to-from)
+	for i := from; i < to; i++ {
+		if w := &winners[i]; w.source == int32(source) && w.part == int32(part) {
+			rows, places = append(rows, w.row), append(places, o.rows[i])
+		}
+	}
+	return rows, places
+}
+
+// putAll writes rows of every column to places of the result.
+func putAll(out []*output, columns []arrow.Array, rows, places []int32) error {
+	if len(columns) != len(out) {
+		return fmt.Errorf("a part has %d features, not %d", len(columns), len(out))
+	}
+	for i, a := range columns {
+		if err := out[i].put(a, rows, places); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // each calls f with every part, by at most workers goroutines, until one fails or ctx ends.

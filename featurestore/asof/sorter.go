@@ -360,6 +360,20 @@ type sorted struct {
 	columns []int
 }
 
+// All returns keys, clocks and features of a part.
+func (s *sorted) All(ctx context.Context, part int) (Heads, []arrow.Array, error) {
+	rec, err := s.Part(part, nil)
+	if err != nil {
+		return Heads{}, nil, err
+	}
+	columns := make([]arrow.Array, len(s.columns))
+	for i, c := range s.columns {
+		columns[i] = rec.Column(c)
+	}
+	h, err := HeadsOf(rec, s.c.Keys)
+	return h, columns, err
+}
+
 // Heads returns keys and clocks of a part.
 func (s *sorted) Heads(_ context.Context, part int) (Heads, error) {
 	n := s.schema.NumFields()

@@ -145,7 +145,7 @@ func (s *Stack) startS3(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("open s3 metadata: %w", err)
 	}
-	backend, err := posix.New(objects, store, posix.PosixOpts{SideCarDir: sidecar, ForceNoTmpFile: true, NewDirPerm: 0o700, Concurrency: 64, CopyObjectThreshold: 5 << 30})
+	backend, err := posix.New(objects, store, posix.PosixOpts{SideCarDir: sidecar, ForceNoTmpFile: true, NewDirPerm: 0o700, Concurrency: 64, CopyObjectThreshold: 5 << 30, IOBufferSize: 64 << 10})
 	if err != nil {
 		return fmt.Errorf("open s3 folder: %w", err)
 	}
