@@ -163,6 +163,24 @@ func TestParquet_SmallFilesTakeLittleMemory(t *testing.T) {
 			t.Errorf("%s: %d bytes of file took %d MiB: %v", c.name, len(data), got>>20, err)
 		}
 	}
+	// An index into a dictionary that is far beyond it, at every place of a page that may be one: the library would make room
+	// for all values up to it, which is 16 GiB.
+	small := arrowFile(t, []arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, func(b *array.RecordBuilder) {
+		for i := range 40 {
+			b.Field(0).(*array.Int64Builder).Append(int64(i % 4))
+		}
+	}, parquet.WithStats(false))
+	if got := allocated(func() {
+		for at := range len(small) - 6 {
+			bad := bytes.Clone(small)
+			copy(bad[at:], []byte{32, 40 << 1, 0xff, 0xff, 0xff, 0x7f})
+			if err := featurestore.ReadTable("parquet", bad); err != nil && waybill.CodeOf(err) != waybill.Invalid && waybill.CodeOf(err) != waybill.TooLarge {
+				t.Fatal(err)
+			}
+		}
+	}); got > 2<<30 {
+		t.Errorf("indices beyond a dictionary took %d MiB", got>>20)
+	}
 	b := setup(t)
 	unknown := repeated(t, 3, 500_000, "warehouse")
 	var err error

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/decimal128"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/file"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
@@ -20,7 +21,7 @@ import (
 // apache/parquet-format README.md, Nested Encoding.
 
 // readLists decodes a column of lists; see readColumn.
-func readLists(rd *pqarrow.FileReader, c, rows int, text *int, bounded bool) ([]any, error) {
+func readLists(rd *pqarrow.FileReader, mem memory.Allocator, c, rows int, text *int, bounded bool) ([]any, error) {
 	f := rd.ParquetReader()
 	list, ok := rd.Manifest.Fields[c].Field.Type.(*arrow.ListType)
 	if !ok {
@@ -34,30 +35,23 @@ func readLists(rd *pqarrow.FileReader, c, rows int, text *int, bounded bool) ([]
 	out := make([]any, 0, rows)
 	def, rep := make([]int16, readBatch), make([]int16, readBatch)
 	for g := range f.NumRowGroups() {
-		chunk, err := f.RowGroup(g).Column(c)
+		chunk, pages, err := openChunk(f, mem, g, c)
 		if err != nil {
-			return nil, fmt.Errorf("cannot be read: %w", err)
+			return nil, err
 		}
 		next, err := elementsOf(chunk, list.Elem(), def, rep)
 		if err != nil {
 			return nil, err
 		}
-		head, err := f.MetaData().RowGroup(g).ColumnChunk(c)
-		if err != nil {
-			return nil, fmt.Errorf("cannot be read: %w", err)
-		}
-		left := head.NumValues() // what the bounds of the file were held against: a page may claim more, in a few bytes
 		for chunk.HasNext() {
-			levels, values, err := next()
+			levels, values, err := next(min(readBatch, pages.most(chunk)))
 			if err != nil {
 				return nil, fmt.Errorf("cannot be read: %w", err)
 			}
 			if levels == 0 {
 				break
 			}
-			if left -= int64(levels); left < 0 {
-				return nil, fmt.Errorf("has more values than the footer says")
-			}
+			pages.read += int64(levels)
 			for i := range levels {
 				if rep[i] == 0 { // a new row
 					if len(out) == rows {
@@ -107,8 +101,8 @@ func readLists(rd *pqarrow.FileReader, c, rows int, text *int, bounded bool) ([]
 	return out, nil
 }
 
-// elementsOf returns a function that fills def and rep and returns how many levels it read, and the elements among them.
-func elementsOf(chunk file.ColumnChunkReader, t arrow.DataType, def, rep []int16) (func() (int, []any, error), error) {
+// elementsOf returns a function that fills def and rep, at most so far, and returns how many levels it read, and the elements among them.
+func elementsOf(chunk file.ColumnChunkReader, t arrow.DataType, def, rep []int16) (func(most int) (int, []any, error), error) {
 	switch r := chunk.(type) {
 	case *file.BooleanColumnChunkReader:
 		return leveled(r.ReadBatch, def, rep, func(v bool) any { return v }), nil
@@ -128,11 +122,11 @@ func elementsOf(chunk file.ColumnChunkReader, t arrow.DataType, def, rep []int16
 	return nil, readable(arrow.ListOf(arrow.ListOf(t)))
 }
 
-func leveled[T any](read func(n int64, values []T, def, rep []int16) (int64, int, error), def, rep []int16, native func(T) any) func() (int, []any, error) {
+func leveled[T any](read func(n int64, values []T, def, rep []int16) (int64, int, error), def, rep []int16, native func(T) any) func(most int) (int, []any, error) {
 	values := make([]T, len(def))
 	out := make([]any, 0, len(def))
-	return func() (int, []any, error) {
-		levels, n, err := read(int64(len(def)), values, def, rep)
+	return func(most int) (int, []any, error) {
+		levels, n, err := read(int64(most), values, def, rep)
 		out = out[:0]
 		for _, v := range values[:n] {
 			out = append(out, native(v))
@@ -161,18 +155,23 @@ func bytesOf(t arrow.DataType, v []byte) any {
 	switch t := t.(type) {
 	case *arrow.StringType, *arrow.LargeStringType:
 		return string(v)
-	case *arrow.Decimal128Type: // big-endian two's complement
-		if len(v) > 16 {
+	case *arrow.Decimal128Type:
+		if len(v) > arrow.Decimal128SizeBytes {
 			return bytes.Clone(v) // no decimal: refused
 		}
-		var wide [16]byte
-		if len(v) > 0 && v[0] >= 0x80 {
-			for i := range wide {
-				wide[i] = 0xff
-			}
-		}
-		copy(wide[16-len(v):], v)
-		return decimalText(decimal128.New(int64(binary.BigEndian.Uint64(wide[:8])), binary.BigEndian.Uint64(wide[8:])), t.Scale)
+		return decimalText(decimalBytes(v), t.Scale)
 	}
 	return bytes.Clone(v)
+}
+
+// decimalBytes reads at most 16 bytes: two's complement, the highest first.
+func decimalBytes(v []byte) decimal128.Num {
+	var wide [arrow.Decimal128SizeBytes]byte
+	if len(v) > 0 && v[0] >= 0x80 {
+		for i := range wide {
+			wide[i] = 0xff
+		}
+	}
+	copy(wide[len(wide)-len(v):], v)
+	return decimal128.New(int64(binary.BigEndian.Uint64(wide[:8])), binary.BigEndian.Uint64(wide[8:]))
 }

@@ -4,13 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/binary"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -229,6 +227,9 @@ func readParquet(data []byte, accept head, bounded bool) (t *table, err error) {
 			t, err = nil, waybill.InvalidField("file", "is not a Parquet file that can be read")
 		}
 	}()
+	if !soundFooter(data) {
+		return nil, waybill.InvalidField("file", "is not a Parquet file, or its end is damaged")
+	}
 	mem := &budget{Allocator: memory.NewGoAllocator()}
 	props := parquet.NewReaderProperties(mem)
 	props.BufferedStreamEnabled = true // otherwise a footer's claim is allocated before it is found to be wrong
@@ -259,22 +260,33 @@ func readParquet(data []byte, accept head, bounded bool) (t *table, err error) {
 		}
 	}
 	t = &table{names: names, rows: int(f.NumRows()), line: func(i int) string { return "row " + strconv.Itoa(i+1) }}
-	columns, text := make([][]any, len(names)), 0
+	columns, text := make([]func(i int) any, len(names)), 0
 	for c := range columns {
 		mem.held.Store(0)
-		read := readColumn
-		if f.MetaData().Schema.Column(c).MaxRepetitionLevel() > 0 {
-			read = readLists
-		}
-		if columns[c], err = read(rd, c, t.rows, &text, bounded); err != nil {
+		if columns[c], err = readColumn(rd, mem, c, t.rows, &text, bounded); err != nil {
 			if waybill.CodeOf(err) != waybill.Internal {
 				return nil, err
 			}
 			return nil, waybill.InvalidField("column "+short(names[c]), err.Error())
 		}
 	}
-	t.cell = func(i, c int) any { return columns[c][i] }
+	t.cell = func(i, c int) any { return columns[c](i) }
 	return t, nil
+}
+
+// readColumn decodes one column and returns its cells. text counts the bytes of all text cells of the file.
+func readColumn(rd *pqarrow.FileReader, mem memory.Allocator, c, rows int, text *int, bounded bool) (func(i int) any, error) {
+	f := rd.ParquetReader()
+	if f.MetaData().Schema.Column(c).MaxRepetitionLevel() > 0 {
+		lists, err := readLists(rd, mem, c, rows, text, bounded)
+		return func(i int) any { return lists[i] }, err
+	}
+	r := &flatReader{f: f, mem: mem, t: rd.Manifest.Fields[c].Field.Type, column: c, bounded: bounded, text: text}
+	a, err := r.next(rows)
+	if err != nil {
+		return nil, err
+	}
+	return cells(a)
 }
 
 // plainList says whether a node is a list of scalars: a group of one repeated group of one primitive field.
@@ -360,42 +372,6 @@ func checkFooter(f *file.Reader, data []byte, columns int, bounded bool) error {
 		return wrong()
 	}
 	return nil
-}
-
-// readColumn decodes one column batch by batch. text counts the bytes of all text cells of the file.
-func readColumn(rd *pqarrow.FileReader, c, rows int, text *int, bounded bool) ([]any, error) {
-	col, err := rd.GetColumn(context.Background(), c) // nothing to wait for: the bytes are here
-	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %w", err)
-	}
-	defer col.Release()
-	out, seen := make([]any, 0, rows), map[string]any{}
-	for len(out) < rows {
-		batch, err := col.NextBatch(min(readBatch, int64(rows-len(out))))
-		if err != nil {
-			return nil, fmt.Errorf("cannot be read: %w", err)
-		}
-		before := len(out)
-		for _, a := range batch.Chunks() {
-			if out, err = appendCells(out, a, seen, text); err != nil {
-				break
-			}
-		}
-		batch.Release()
-		if err != nil {
-			return nil, err
-		}
-		if bounded && *text > maxText {
-			return nil, waybill.Errorf(waybill.TooLarge, "the file holds more than %d MiB of text; cut it into several", maxText>>20)
-		}
-		if len(out) == before {
-			break
-		}
-	}
-	if len(out) != rows {
-		return nil, fmt.Errorf("has %d values for %d rows", len(out), rows)
-	}
-	return out, nil
 }
 
 // errMemory is what budget panics with.
@@ -514,95 +490,108 @@ func instantOf(v arrow.Timestamp, unit arrow.TimeUnit) time.Time {
 
 // appendCells reads one Arrow array. Equal texts of a column share their bytes through seen.
 func appendCells(out []any, a arrow.Array, seen map[string]any, text *int) ([]any, error) {
-	share := func(s string) any {
-		*text += len(s)
-		v, ok := seen[s]
-		if !ok {
-			s = strings.Clone(s) // the array's memory goes back to the library
-			if v = s; len(seen) < readBatch {
-				seen[s] = v
-			}
-		}
-		return v
+	at, err := cells(a)
+	if err != nil {
+		return nil, err
 	}
-	var at func(i int) any
+	for i := range a.Len() {
+		v := at(i)
+		switch x := v.(type) {
+		case string:
+			*text += len(x)
+			shared, ok := seen[x]
+			if !ok {
+				x = strings.Clone(x) // the array's memory goes back to the library
+				if shared = x; len(seen) < readBatch {
+					seen[x] = shared
+				}
+			}
+			v = shared
+		case []byte:
+			*text += len(x)
+			v = bytes.Clone(x)
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// cells returns what the places of an array hold, as cells of a table. Texts and bytes share the array's memory.
+func cells(a arrow.Array) (func(i int) any, error) {
+	at, err := valuesOf(a)
+	if err != nil || a.NullN() == 0 {
+		return at, err
+	}
+	return func(i int) any {
+		if a.IsNull(i) {
+			return nil
+		}
+		return at(i)
+	}, nil
+}
+
+// valuesOf is cells for places that are not null.
+func valuesOf(a arrow.Array) (func(i int) any, error) {
 	switch a := a.(type) {
 	case *array.Boolean:
-		at = func(i int) any { return a.Value(i) }
+		return func(i int) any { return a.Value(i) }, nil
 	case *array.Int8:
-		at = func(i int) any { return int64(a.Value(i)) }
+		return func(i int) any { return int64(a.Value(i)) }, nil
 	case *array.Int16:
-		at = func(i int) any { return int64(a.Value(i)) }
+		return func(i int) any { return int64(a.Value(i)) }, nil
 	case *array.Int32:
-		at = func(i int) any { return int64(a.Value(i)) }
+		return func(i int) any { return int64(a.Value(i)) }, nil
 	case *array.Int64:
-		at = func(i int) any { return a.Value(i) }
+		return func(i int) any { return a.Value(i) }, nil
 	case *array.Uint8:
-		at = func(i int) any { return int64(a.Value(i)) }
+		return func(i int) any { return int64(a.Value(i)) }, nil
 	case *array.Uint16:
-		at = func(i int) any { return int64(a.Value(i)) }
+		return func(i int) any { return int64(a.Value(i)) }, nil
 	case *array.Uint32:
-		at = func(i int) any { return int64(a.Value(i)) }
+		return func(i int) any { return int64(a.Value(i)) }, nil
 	case *array.Float32:
-		at = func(i int) any { return float64(a.Value(i)) }
+		return func(i int) any { return float64(a.Value(i)) }, nil
 	case *array.Float64:
-		at = func(i int) any { return a.Value(i) }
+		return func(i int) any { return a.Value(i) }, nil
 	case *array.String:
-		at = func(i int) any { return share(a.Value(i)) }
+		return func(i int) any { return a.Value(i) }, nil
 	case *array.LargeString:
-		at = func(i int) any { return share(a.Value(i)) }
+		return func(i int) any { return a.Value(i) }, nil
+	case *array.Binary:
+		return func(i int) any { return a.Value(i) }, nil
+	case *array.LargeBinary:
+		return func(i int) any { return a.Value(i) }, nil
 	case *array.Timestamp:
 		unit := arrow.Nanosecond
 		if t, ok := a.DataType().(*arrow.TimestampType); ok {
 			unit = t.Unit
 		}
-		at = func(i int) any { return instantOf(a.Value(i), unit) }
+		return func(i int) any { return instantOf(a.Value(i), unit) }, nil
 	case *array.Date32:
-		at = func(i int) any { return a.Value(i).ToTime().UTC() }
-	case *array.Binary:
-		at = func(i int) any {
-			*text += len(a.Value(i))
-			return bytes.Clone(a.Value(i))
-		}
+		return func(i int) any { return a.Value(i).ToTime().UTC() }, nil
 	case *array.Decimal128:
 		scale := int32(0)
 		if t, ok := a.DataType().(*arrow.Decimal128Type); ok {
 			scale = t.Scale
 		}
-		at = func(i int) any { return decimalText(a.Value(i), scale) }
+		return func(i int) any { return decimalText(a.Value(i), scale) }, nil
 	case *array.Null: // how clients write a column that holds nothing
-		at = func(int) any { return nil }
-	case *array.LargeBinary:
-		at = func(i int) any {
-			*text += len(a.Value(i))
-			return bytes.Clone(a.Value(i))
-		}
+		return func(int) any { return nil }, nil
 	case *array.Dictionary:
-		words, err := appendCells(nil, a.Dictionary(), seen, text)
-		if err != nil {
-			return nil, err
-		}
-		at = func(i int) any { return words[a.GetValueIndex(i)] }
+		word, err := cells(a.Dictionary())
+		return func(i int) any { return word(a.GetValueIndex(i)) }, err
 	case array.ListLike:
-		elems, err := appendCells(nil, a.ListValues(), seen, text)
-		if err != nil {
-			return nil, err
-		}
-		at = func(i int) any {
+		elem, err := cells(a.ListValues())
+		return func(i int) any {
 			from, to := a.ValueOffsets(i)
-			return slices.Clone(elems[from:to])
-		}
-	default:
-		return nil, readable(a.DataType())
+			out := make([]any, 0, to-from)
+			for e := from; e < to; e++ {
+				out = append(out, elem(int(e)))
+			}
+			return out
+		}, err
 	}
-	for i := range a.Len() {
-		if a.IsNull(i) {
-			out = append(out, nil)
-			continue
-		}
-		out = append(out, at(i))
-	}
-	return out, nil
+	return nil, readable(a.DataType())
 }
 
 // decimalText writes n × 10^−scale as text; whether a column can hold it is for convert to say.
