@@ -150,7 +150,7 @@ func TestParquet_SmallFilesTakeLittleMemory(t *testing.T) {
 		text          string
 		limit         uint64
 	}{
-		{"ManyCells", 11, featurestore.MaxFileRows, "warehouse", 8 << 20},
+		{"ManyCells", 17, featurestore.MaxFileRows, "warehouse", 8 << 20},
 		{"LongText", 1, 6_000, strings.Repeat("x", 100_000), 3 << 30}, // TotalAlloc counts also what was freed at once
 	} {
 		data := repeated(t, c.columns, c.rows, c.text)

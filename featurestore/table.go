@@ -36,7 +36,7 @@ const (
 	MaxFileBytes    = 256 << 20
 	MaxFileRows     = 2_000_000
 	maxFileColumns  = 2000
-	maxFileCells    = 20_000_000
+	maxFileCells    = 32_000_000
 	maxUncompressed = 1 << 30   // of the columns of a Parquet file, as their heads say
 	maxText         = 512 << 20 // of all cells together
 	maxColumnMemory = 1 << 30   // held by the Parquet library for one column

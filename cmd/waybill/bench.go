@@ -79,6 +79,7 @@ var benches = []struct {
 	{"online-http", "feature vectors through the door for Feast clients, against a net/http echo of the same bytes", benchFeast},
 	{"online-memory", "bytes a row in memory and the time of a garbage collection, against the raw values", benchOnlineMemory},
 	{"cold-start", "opening a view of a million entities, against reading its snapshot", benchColdStart},
+	{"ingest", "a Parquet file until its rows are served and committed, against COPY of the same rows", benchIngest},
 	{"decide", "decisions with a durable log over gRPC, against COPY and INSERT of the same bytes", benchDecide},
 	{"log-append", "decisions into the log alone, against COPY of the same bytes", benchLogAppend},
 	{"authz", "access checks under 100,000 rules, against a map look-up", benchAuthz},
@@ -180,7 +181,7 @@ leaves nothing behind. The exit code is 0 when it ran, whether or not a bar hold
 	cmd.Flags().BoolVar(&quick, "quick", false, "a short run")
 	cmd.Flags().BoolVar(&list, "list", false, "name all benchmarks")
 	cmd.Flags().StringVar(&postgres, "postgres-bin", "", "folder with the Postgres binaries (WAYBILL_POSTGRES_BIN)")
-	cmd.AddCommand(newLoad(env), newAsof())
+	cmd.AddCommand(newLoad(env), newAsof(), newTakeIn())
 	return cmd
 }
 
