@@ -35,12 +35,17 @@ expressions:
 
 func (b *bundle) both(t *testing.T, req featurestore.TrainingSetRequest) (featurestore.TrainingSet, error) {
 	t.Helper()
+	b.recipe(&req)
+	return b.store.CreateTrainingSet(context.Background(), ann, req)
+}
+
+// recipe fills in what a training set of both views needs.
+func (b *bundle) recipe(req *featurestore.TrainingSetRequest) {
 	at := b.now.Format(time.RFC3339)
 	if req.Spine == nil {
 		req.Spine = strings.NewReader("warehouse,sku,km,at,late\nny,1,200," + at + ",1\nny,2,20," + at + ",0\nla,1,50," + at + ",0\n")
 	}
 	req.Name, req.Service, req.Format, req.TimeColumn, req.LabelColumn = "b", waybill.VersionRef{Name: "both"}, featurestore.CSV, "at", "late"
-	return b.store.CreateTrainingSet(context.Background(), ann, req)
 }
 
 func (b *bundle) fillBoth(t *testing.T) {

@@ -113,3 +113,9 @@ func ReadStream(next Messages) error {
 
 // DecodeCoded is the decoder of dictionary-coded pages.
 func DecodeCoded(out, dict []uint64, page []byte) bool { return decodeCoded(out, dict, page) }
+
+// Convert reads a value of a file as one of a type.
+func Convert(t Type, v any) (any, error) { return convert(t, v) }
+
+// KeepParts makes builds keep every part, however small.
+func (s *Store) KeepParts() { s.partCells = 1 }

@@ -129,6 +129,7 @@ func (s *Store) history(ctx context.Context, key viewKey, v *View, features []in
 		}
 		h.sources = append(h.sources, h.tail.Source(columns))
 	}
+	h.sources = buildingOf(ctx).counting(h.sources)
 	return h, nil
 }
 

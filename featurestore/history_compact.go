@@ -366,7 +366,8 @@ func (c *compactor) upload(ctx context.Context, object string, f *runFile) (err 
 	return nil
 }
 
-// clean removes runs that were replaced long ago, and objects that no manifest ever named.
+// clean removes runs that were replaced long ago, and objects that no manifest ever named; also what hubs that died left of
+// training sets that were to be made.
 func (c *compactor) clean(ctx context.Context) error {
 	old := c.clock().Add(-keepReplaced)
 	rows, err := c.pool.Query(ctx, string(selectReplaced), old, cleanAtOnce)
@@ -388,7 +389,7 @@ func (c *compactor) clean(ctx context.Context) error {
 			return fmt.Errorf("delete replaced run: %w", err)
 		}
 	}
-	return c.cleanOrphans(ctx, old)
+	return errors.Join(c.cleanOrphans(ctx, old), c.cleanBuilds(ctx, old))
 }
 
 func (c *compactor) deleteObjects(ctx context.Context, id waybill.ID) error {

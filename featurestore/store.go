@@ -31,6 +31,10 @@ type Config struct {
 	// TokenKey makes the tokens of personal values: MinTokenKey random bytes or more, the same on every hub and for ever.
 	// It may be nil while no published view has a personal column; publishing one then is refused.
 	TokenKey []byte
+
+	// Submit enqueues a build of a training set in a transaction: Store.BuildTrainingSet is to be called with its subject, by
+	// whichever hub, again when that fails or dies. Nil: who asks for a training set makes it himself.
+	Submit func(ctx context.Context, tx pgx.Tx, subject string) error
 }
 
 // Store publishes definitions, takes commits in and serves online rows from memory.
@@ -43,7 +47,9 @@ type Store struct {
 	live   func(ctx context.Context, tenant waybill.Tenant, model waybill.VersionRef) (bool, error) // nil: every one is
 
 	snapshotRows int64
-	tokenKey     []byte // of Config
+	tokenKey     []byte                                                     // of Config
+	submit       func(ctx context.Context, tx pgx.Tx, subject string) error // of Config
+	partCells    int
 
 	decoding chan struct{} // one for each file that is being read into memory
 
@@ -84,7 +90,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (
 }
 
 func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, decoding: make(chan struct{}, decoders)}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, submit: c.Submit, partCells: partCells, decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}

@@ -125,54 +125,20 @@ AND time_column = $8 AND label_column = $9 AND cutoff IS NOT DISTINCT FROM $10 A
 // CreateTrainingSet joins a spine with the features of a service as they were known, and keeps recipe and result. Every
 // row of the spine is a row of the result, in the same order; a value never comes from the future of either clock. The
 // same recipe over the same commits gives the same digest, and is kept once; another recipe never gives the same digest,
-// since the file says what it was made by.
+// since the file says what it was made by. With Config.Submit the work is a build's (StartTrainingSet): it goes on when
+// the caller goes away or the hub dies, and who asks for the same again waits for it.
 func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req TrainingSetRequest) (TrainingSet, error) {
-	if err := waybill.CheckName("name", req.Name); err != nil {
+	t, spine, err := s.recipeOf(ctx, actor, req)
+	if err != nil {
 		return TrainingSet{}, err
 	}
-	if req.TimeColumn == "" {
-		return TrainingSet{}, waybill.InvalidField("time_column", "is missing; name the spine's column with each row's time")
-	}
-	for _, f := range append([]string{req.TimeColumn, req.LabelColumn}, req.Without...) {
-		if !utf8.ValidString(f) || strings.ContainsRune(f, 0) || len(f) > 256 {
-			return TrainingSet{}, waybill.InvalidField("columns", strconv.QuoteToGraphic(short(f))+" is no column of the spine or the result: it is no text of at most 256 bytes")
+	if s.submit != nil {
+		b, err := s.startBuild(ctx, actor, &t, spine)
+		if err != nil {
+			return TrainingSet{}, err
 		}
+		return s.awaitBuild(ctx, actor.Tenant, b)
 	}
-	if len(req.Without) > maxColumns {
-		return TrainingSet{}, waybill.InvalidField("without", "names more columns than there can be")
-	}
-	if req.Delay < 0 || req.Delay > maxDelay || req.Delay > 0 && !req.Cutoff.IsZero() {
-		return TrainingSet{}, waybill.InvalidField("delay", "must be 0 to 720h, and 0 when a cut-off is given: then all rows see what was known by that")
-	}
-	sv, err := s.service(ctx, s.pool, actor.Tenant, req.Service)
-	if err != nil {
-		return TrainingSet{}, err
-	}
-	if err := s.RefuseRetired(ctx, actor.Tenant, "service", waybill.VersionRef{Name: sv.Name, Version: sv.Version}); err != nil {
-		return TrainingSet{}, err
-	}
-	spine, err := readFile(req.Spine)
-	if err != nil {
-		return TrainingSet{}, err
-	}
-	without := slices.Compact(slices.Sorted(slices.Values(req.Without)))
-	t := TrainingSet{Name: req.Name, Service: waybill.VersionRef{Name: sv.Name, Version: sv.Version}, SpineFormat: req.Format, TimeColumn: req.TimeColumn, LabelColumn: req.LabelColumn,
-		Cutoff: req.Cutoff.UTC().Truncate(time.Microsecond), Options: Options{req.Delay.Microseconds(), req.FullNames, without}, Kernel: kernel, Author: actor.ID,
-		CreatedAt: s.clock(), Views: map[string]int64{}}
-	p, err := s.plan(ctx, actor.Tenant, sv.Service)
-	if err != nil {
-		return TrainingSet{}, err
-	}
-	for i := range p.views { // also those that stand in
-		ref := p.views[i].ref
-		var seq int64
-		if err := s.pool.QueryRow(ctx, string(selectLogEnd), actor.Tenant, ref.Name, ref.Version).Scan(&seq); err != nil {
-			return TrainingSet{}, fmt.Errorf("select end of log: %w", err)
-		}
-		t.Views[ref.String()] = seq
-	}
-	sum := sha256.Sum256(spine)
-	t.Spine = hex.EncodeToString(sum[:])
 	if found, err := s.sameRecipe(ctx, actor.Tenant, &t); err != nil || found.Digest != "" {
 		return found, err
 	}
@@ -180,20 +146,75 @@ func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req 
 	if err != nil {
 		return TrainingSet{}, err
 	}
-	if _, err := s.bucket.PutContent(ctx, spinePrefix, bytes.NewReader(spine)); err != nil {
-		return TrainingSet{}, err
+	return s.store(ctx, actor, &t, j, spine)
+}
+
+// recipeOf is what a request asks for, over the commits that are there now, and its spine.
+func (s *Store) recipeOf(ctx context.Context, actor waybill.Actor, req TrainingSetRequest) (t TrainingSet, spine []byte, err error) {
+	if err := waybill.CheckName("name", req.Name); err != nil {
+		return t, nil, err
 	}
-	return s.store(ctx, actor, &t, j)
+	if req.TimeColumn == "" {
+		return t, nil, waybill.InvalidField("time_column", "is missing; name the spine's column with each row's time")
+	}
+	for _, f := range append([]string{req.TimeColumn, req.LabelColumn}, req.Without...) {
+		if !utf8.ValidString(f) || strings.ContainsRune(f, 0) || len(f) > 256 {
+			return t, nil, waybill.InvalidField("columns", strconv.QuoteToGraphic(short(f))+" is no column of the spine or the result: it is no text of at most 256 bytes")
+		}
+	}
+	if len(req.Without) > maxColumns {
+		return t, nil, waybill.InvalidField("without", "names more columns than there can be")
+	}
+	if req.Delay < 0 || req.Delay > maxDelay || req.Delay > 0 && !req.Cutoff.IsZero() {
+		return t, nil, waybill.InvalidField("delay", "must be 0 to 720h, and 0 when a cut-off is given: then all rows see what was known by that")
+	}
+	sv, err := s.service(ctx, s.pool, actor.Tenant, req.Service)
+	if err != nil {
+		return t, nil, err
+	}
+	if err := s.RefuseRetired(ctx, actor.Tenant, "service", waybill.VersionRef{Name: sv.Name, Version: sv.Version}); err != nil {
+		return t, nil, err
+	}
+	if spine, err = readFile(req.Spine); err != nil {
+		return t, nil, err
+	}
+	without := slices.Compact(slices.Sorted(slices.Values(req.Without)))
+	t = TrainingSet{Name: req.Name, Service: waybill.VersionRef{Name: sv.Name, Version: sv.Version}, SpineFormat: req.Format, TimeColumn: req.TimeColumn, LabelColumn: req.LabelColumn,
+		Cutoff: req.Cutoff.UTC().Truncate(time.Microsecond), Options: Options{req.Delay.Microseconds(), req.FullNames, without}, Kernel: kernel, Author: actor.ID,
+		CreatedAt: s.clock(), Views: map[string]int64{}}
+	p, err := s.plan(ctx, actor.Tenant, sv.Service)
+	if err != nil {
+		return t, nil, err
+	}
+	for i := range p.views { // also those that stand in
+		ref := p.views[i].ref
+		var seq int64
+		if err := s.pool.QueryRow(ctx, string(selectLogEnd), actor.Tenant, ref.Name, ref.Version).Scan(&seq); err != nil {
+			return t, nil, fmt.Errorf("select end of log: %w", err)
+		}
+		t.Views[ref.String()] = seq
+	}
+	sum := sha256.Sum256(spine)
+	t.Spine = hex.EncodeToString(sum[:])
+	return t, spine, nil
 }
 
 // maxDelay bounds how much later than its own time a row of the spine may see what was learned.
 const maxDelay = 30 * 24 * time.Hour
 
-// store writes a joined set to the bucket and records it.
-func (s *Store) store(ctx context.Context, actor waybill.Actor, t *TrainingSet, j *joined) (TrainingSet, error) {
+// store writes a joined set and its spine to the bucket and records it. spine is nil for one that is there.
+func (s *Store) store(ctx context.Context, actor waybill.Actor, t *TrainingSet, j *joined, spine []byte) (TrainingSet, error) {
 	data, err := j.file(t)
 	if err != nil {
 		return TrainingSet{}, err
+	}
+	if err := buildingOf(ctx).storing(ctx); err != nil {
+		return TrainingSet{}, err
+	}
+	if spine != nil {
+		if _, err := s.bucket.PutContent(ctx, spinePrefix, bytes.NewReader(spine)); err != nil {
+			return TrainingSet{}, err
+		}
 	}
 	t.Columns, t.Rows, t.Size = j.statistics(), int64(j.rows), int64(len(data))
 	o, err := s.bucket.PutContent(ctx, setPrefix, bytes.NewReader(data))
@@ -272,6 +293,9 @@ func (s *Store) keep(ctx context.Context, actor waybill.Actor, t *TrainingSet) e
 		if err != nil {
 			return fmt.Errorf("insert training set: %w", err)
 		}
+		if err := buildingOf(ctx).recorded(ctx, tx, t.Digest); err != nil {
+			return err
+		}
 		if tag.RowsAffected() == 0 {
 			return nil
 		}
@@ -308,6 +332,24 @@ func (t *TrainingSet) recipe() (string, error) {
 		return "", fmt.Errorf("marshal recipe: %w", err)
 	}
 	return string(b), nil
+}
+
+// parseRecipe is the inverse of recipe.
+func parseRecipe(text []byte) (TrainingSet, error) {
+	var r recipe
+	if err := json.Unmarshal(text, &r); err != nil {
+		return TrainingSet{}, fmt.Errorf("unmarshal recipe: %w", err)
+	}
+	service, err := waybill.ParseVersionRef("service", r.Service)
+	if err != nil {
+		return TrainingSet{}, err
+	}
+	t := TrainingSet{Name: r.Name, Service: service, Views: r.Views, Spine: r.Spine, SpineFormat: r.SpineFormat, TimeColumn: r.TimeColumn, LabelColumn: r.LabelColumn,
+		Options: r.Options, Kernel: r.Kernel}
+	if r.CutoffUS != nil {
+		t.Cutoff = time.UnixMicro(*r.CutoffUS).UTC()
+	}
+	return t, nil
 }
 
 func scanTrainingSet(r pgx.CollectableRow) (t TrainingSet, err error) {

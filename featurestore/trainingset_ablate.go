@@ -97,7 +97,7 @@ func (s *Store) AblateTrainingSet(ctx context.Context, actor waybill.Actor, dige
 		t.Author, t.CreatedAt = actor.ID, s.clock()
 		v, err := s.sameRecipe(ctx, actor.Tenant, &t)
 		if err == nil && v.Digest == "" {
-			v, err = s.store(ctx, actor, &t, j.without(without))
+			v, err = s.store(ctx, actor, &t, j.without(without), nil)
 		}
 		if err != nil {
 			return Ablation{}, fmt.Errorf("make the variant without %s: %w", g.Name, err)

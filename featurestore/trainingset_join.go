@@ -64,6 +64,16 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 	if n := len(in.names) + len(p.outputs); in.rows*n > maxResultCells {
 		return nil, waybill.Errorf(waybill.TooLarge, "the result would have %d rows of %d columns; at most %d values, so cut the spine into several", in.rows, n, maxResultCells)
 	}
+	steps := 1 // the file
+	for i := range p.views {
+		if p.views[i].keys != nil {
+			steps++
+		}
+	}
+	if len(p.exprs) > 0 {
+		steps++
+	}
+	buildingOf(ctx).begin(in.rows, steps)
 	e, err := p.examples(in, t)
 	if err != nil {
 		return nil, err
@@ -71,6 +81,7 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 	features, found, err := s.joinViews(ctx, tenant, p, views, e, t, true)
 	if waybill.CodeOf(err) == waybill.Corrupt {
 		s.logger.WarnContext(ctx, "history cannot be read, the log is", "error", err)
+		buildingOf(ctx).begin(in.rows, steps)
 		features, found, err = s.joinViews(ctx, tenant, p, views, e, t, false)
 	}
 	if err != nil {
@@ -227,10 +238,14 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 				features, places = append(features, p.features[f].index), append(places, f)
 			}
 		}
-		res, err := s.joinView(ctx, viewKey{tenant, look.ref}, views[look.ref], features, orders[id], e.at, t, withRuns)
+		last := !p.chained && !slices.ContainsFunc(p.views[l+1:], func(v lookup) bool { return v.keys != nil })
+		res, err := buildingOf(ctx).look(ctx, l, last, func() (*asof.Result, error) {
+			return s.joinView(ctx, viewKey{tenant, look.ref}, views[look.ref], features, orders[id], e.at, t, withRuns)
+		})
 		if err != nil {
 			return nil, nil, err
 		}
+		buildingOf(ctx).next()
 		found[l] = make([]int8, e.rows)
 		for i, ok := range res.Found {
 			if found[l][i] = ownRow; !ok {
@@ -349,8 +364,11 @@ func (p *plan) compute(ctx context.Context, e *examples, features []arrow.Array,
 		defer builders[i].Release()
 	}
 	for i := range e.rows {
-		if i%1024 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+		if i%1024 == 0 {
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			buildingOf(ctx).passed(i, e.rows)
 		}
 		cells := make([]Cell, len(sources), len(sources)+len(p.exprs))
 		for c, a := range sources {
@@ -377,6 +395,7 @@ func (p *plan) compute(ctx context.Context, e *examples, features []arrow.Array,
 	for i, b := range builders {
 		out[i] = b.NewArray()
 	}
+	buildingOf(ctx).next()
 	return out, nil
 }
 

@@ -183,13 +183,18 @@ const callWithin = 2 * time.Minute
 
 // call makes the RunE of a command that talks to a hub.
 func (f *clientFlags) call(do func(ctx context.Context, c *client, p printer, args []string) error) func(*cobra.Command, []string) error {
+	return f.callFor(callWithin, do)
+}
+
+// callFor is call for commands that wait for what takes longer.
+func (f *clientFlags) callFor(within time.Duration, do func(ctx context.Context, c *client, p printer, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
 		c, err := f.open()
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, c.close()) }()
-		ctx, cancel := context.WithTimeout(cmd.Context(), callWithin)
+		ctx, cancel := context.WithTimeout(cmd.Context(), within)
 		defer cancel()
 		return do(ctx, c, printer{cmd, f.json}, args)
 	}

@@ -443,7 +443,10 @@ func newTrainingSet(cl *clientFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.message(res)
+			if p.json {
+				return p.message(res)
+			}
+			return showTrainingSet(p.cmd.OutOrStdout(), res.GetTrainingSet())
 		}),
 	}
 	rebuild := &cobra.Command{
@@ -459,22 +462,7 @@ func newTrainingSet(cl *clientFlags) *cobra.Command {
 			return p.say(res, "equal, byte for byte: %s", res.GetRebuiltDigest())
 		}),
 	}
-	var out string
-	download := &cobra.Command{
-		Use: "download DIGEST -o FILE", Short: "Download the Parquet file", Args: exact("DIGEST"),
-		RunE: cl.call(func(ctx context.Context, c *client, _ printer, args []string) error {
-			stream, err := c.features.DownloadTrainingSet(ctx, &featurestorev1.DownloadTrainingSetRequest{Digest: args[0]})
-			if err != nil {
-				return err
-			}
-			return receiveFile(out, func() ([]byte, error) {
-				m, err := stream.Recv()
-				return m.GetChunk(), err
-			})
-		}),
-	}
-	download.Flags().StringVarP(&out, "output", "o", "", "file to write")
-	cmd.AddCommand(create, list, show, rebuild, newTrainingSetAblate(cl), download)
+	cmd.AddCommand(create, list, show, rebuild, newTrainingSetAblate(cl), newTrainingSetDownload(cl), newBuilds(cl), newBuildWait(cl), newBuildCancel(cl))
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -80,6 +81,18 @@ func (h *hub) mayServe(ctx context.Context, tenant waybill.Tenant, model waybill
 	return v.State != registry.Rejected && v.State != registry.Revoked && v.State != registry.Retired, err
 }
 
+// buildsWork names the jobs that make training sets, of which one run may take as long as this: the next goes on where it
+// ended.
+const (
+	buildsWork  = "training-sets"
+	buildWithin = 2 * time.Hour
+)
+
+// submitBuild enqueues a build. It is called by the feature store, which is opened before the jobs but takes no calls before.
+func (h *hub) submitBuild(ctx context.Context, tx pgx.Tx, subject string) error {
+	return h.jobs.Submit(ctx, tx, buildsWork, subject)
+}
+
 // checkModel lets in what the hub could score.
 func checkModel(f registry.Format, data []byte) error {
 	if f == registry.Rules {
@@ -111,7 +124,7 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	if h.access, err = access.Open(ctx, h.pool, access.Config{Env: c.Env, Logger: c.Logger}); err != nil {
 		return nil, err
 	}
-	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger, Live: h.mayServe, TokenKey: []byte(c.TokenKey)}); err != nil {
+	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger, Live: h.mayServe, TokenKey: []byte(c.TokenKey), Submit: h.submitBuild}); err != nil {
 		return nil, err
 	}
 	if h.models, err = registry.Open(ctx, h.pool, objects, registry.Config{Logger: c.Logger, Check: checkModel, MaxEntrypointBytes: score.MaxModelBytes}); err != nil {
@@ -133,6 +146,7 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 		{Name: "drift-monitors", Every: time.Minute, Run: h.drift.RunAll},
 		{Name: "feature-snapshots", Every: time.Minute, Run: h.features.Snapshot},
 		{Name: "history-compaction", Every: time.Minute, Run: h.features.CompactHistory},
+		{Name: buildsWork, For: h.features.BuildTrainingSet, Timeout: buildWithin},
 	}, jobs.Config{Logger: c.Logger}); err != nil {
 		return nil, err
 	}

@@ -61,16 +61,16 @@ func atTime(flag, text string) (*timestamppb.Timestamp, error) {
 func newTrainingSetCreate(cl *clientFlags) *cobra.Command {
 	var service, file, format, timeColumn, label, cutoff, endpoint, from, to string
 	var delay time.Duration
-	var fullNames bool
+	var fullNames, noWait bool
 	var without []string
 	var columns map[string]string
 	cmd := &cobra.Command{
 		Use: "create NAME --service SERVICE -f SPINE", Short: "Join a spine with features", Args: exact("NAME"),
-		Long: "Joins a spine with the features of a service as they were known. The spine is a\nfile, or what an endpoint decided in a time and how it turned out: with\n--decisions, the label is the outcome's name. Nothing is lost when the command is\ncut off: the same command finds what the hub has finished.",
+		Long: "Joins a spine with the features of a service as they were known. The spine is a\nfile, or what an endpoint decided in a time and how it turned out: with\n--decisions, the label is the outcome's name. The hub goes on when the command is\ncut off, and when it dies itself: waybill training-set wait follows the build\nagain, and training-set cancel ends it.",
 		Example: "  waybill training-set create late-2026q1 --service route-risk -f orders.csv --time event_time --label late\n" +
 			"  waybill training-set create late-2026q2 --service route-risk --decisions route --label late \\\n    --from 2026-04-01T00:00:00Z --to 2026-07-01T00:00:00Z --column action=warehouse",
-		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) (err error) {
-			head := &featurestorev1.CreateTrainingSetRequest{Name: args[0], Service: service, TimeColumn: timeColumn, LabelColumn: label, FullNames: fullNames, Without: without}
+		RunE: cl.callFor(buildWait, func(ctx context.Context, c *client, p printer, args []string) (err error) {
+			head := &featurestorev1.CreateTrainingSetRequest{Name: args[0], Service: service, TimeColumn: timeColumn, LabelColumn: label, FullNames: fullNames, Without: without, StartOnly: true}
 			if head.Cutoff, err = atTime("cutoff", cutoff); err != nil {
 				return err
 			}
@@ -113,14 +113,14 @@ func newTrainingSetCreate(cl *clientFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			done := waiting(cl.env, "joining")
 			res, err := stream.CloseAndRecv()
-			done()
 			if err != nil {
 				return err
 			}
-			t := res.GetTrainingSet()
-			return p.say(res, "%s  %d rows × %d columns, %d bytes", t.GetDigest(), t.GetRows(), len(t.GetColumns()), t.GetSizeBytes())
+			if noWait {
+				return p.say(res, "%s  %s", res.GetBuild().GetBuildId(), res.GetBuild().GetState())
+			}
+			return followBuild(ctx, cl.env, c, p, res.GetBuild())
 		}),
 	}
 	cmd.Flags().StringVar(&service, "service", "", "feature service, e.g. route-risk or route-risk@v2")
@@ -135,6 +135,7 @@ func newTrainingSetCreate(cl *clientFlags) *cobra.Command {
 	cmd.Flags().StringVar(&endpoint, "decisions", "", "endpoint whose decisions with an outcome are the spine")
 	cmd.Flags().StringVar(&from, "from", "", "decisions from this time on")
 	cmd.Flags().StringVar(&to, "to", "", "decisions before this time")
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "print the build's id and do not wait for it")
 	cmd.Flags().StringToStringVar(&columns, "column", nil, "column of the decisions=its name in the spine, e.g. action=warehouse (repeatable)")
 	return cmd
 }

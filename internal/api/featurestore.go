@@ -282,6 +282,13 @@ func (s *features) CreateTrainingSet(stream grpc.ClientStreamingServer[featurest
 			return err
 		}
 	}
+	if first.GetStartOnly() {
+		b, err := s.store.StartTrainingSet(stream.Context(), callerOf(stream.Context()).actor, req)
+		if err != nil {
+			return err
+		}
+		return stream.SendAndClose(&featurestorev1.CreateTrainingSetResponse{Build: buildOut(b)})
+	}
 	t, err := s.store.CreateTrainingSet(stream.Context(), callerOf(stream.Context()).actor, req)
 	if err != nil {
 		return err
@@ -338,7 +345,8 @@ func (s *features) AblateTrainingSet(ctx context.Context, req *featurestorev1.Ab
 
 func trainingSetOut(t featurestore.TrainingSet) *featurestorev1.TrainingSet {
 	out := &featurestorev1.TrainingSet{Digest: t.Digest, Name: t.Name, Service: t.Service.String(), Rows: t.Rows, SizeBytes: t.Size, SpineDigest: t.Spine, LabelColumn: t.LabelColumn,
-		Author: t.Author, CreatedAt: stamp(t.CreatedAt), Kernel: t.Kernel, FullNames: t.FullNames, Without: t.Without}
+		Author: t.Author, CreatedAt: stamp(t.CreatedAt), Kernel: t.Kernel, FullNames: t.FullNames, Without: t.Without,
+		Cutoff: stamp(t.Cutoff), TimeColumn: t.TimeColumn, SpineFormat: t.SpineFormat, Views: t.Views}
 	if t.DelayUS > 0 {
 		out.Delay = durationpb.New(time.Duration(t.DelayUS) * time.Microsecond)
 	}
@@ -383,23 +391,6 @@ func (s *features) RebuildTrainingSet(ctx context.Context, req *featurestorev1.R
 		return nil, err
 	}
 	return &featurestorev1.RebuildTrainingSetResponse{Equal: r.Equal, RebuiltDigest: r.Digest, Explanation: r.Explanation}, nil
-}
-
-// DownloadTrainingSet streams the Parquet file.
-func (s *features) DownloadTrainingSet(req *featurestorev1.DownloadTrainingSetRequest, stream grpc.ServerStreamingServer[featurestorev1.DownloadTrainingSetResponse]) error {
-	tenant := callerOf(stream.Context()).actor.Tenant
-	t, err := s.store.TrainingSet(stream.Context(), tenant, req.GetDigest())
-	if err != nil {
-		return err
-	}
-	if err := s.maySeeSet(stream.Context(), t.Service); err != nil {
-		return err
-	}
-	r, _, err := s.store.OpenTrainingSet(stream.Context(), tenant, req.GetDigest())
-	if err != nil {
-		return err
-	}
-	return sendAll(r, func(b []byte) error { return stream.Send(&featurestorev1.DownloadTrainingSetResponse{Chunk: b}) })
 }
 
 // RetireDefinition takes a version out of use.

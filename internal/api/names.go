@@ -117,6 +117,14 @@ func (s *Server) naming() map[string]naming {
 		t, err := s.features.TrainingSet(ctx, c.actor.Tenant, digest)
 		return []string{nameOf("service", t.Service.Name)}, err
 	}
+	build := func(ctx context.Context, c caller, text string) ([]string, error) {
+		id, err := waybill.ParseID("build_id", text)
+		if err != nil {
+			return nil, err
+		}
+		b, err := s.features.TrainingSetBuild(ctx, c.actor.Tenant, id)
+		return []string{nameOf("service", b.Service.Name)}, err
+	}
 	names := map[string]naming{
 		decisionv1.DecisionService_PublishEndpoint_FullMethodName: {ask: on(func(_ context.Context, _ caller, m *decisionv1.PublishEndpointRequest) ([]string, error) {
 			d, err := decision.Parse([]byte(m.GetYaml()))
@@ -153,6 +161,16 @@ func (s *Server) naming() map[string]naming {
 		featurestorev1.FeatureStoreService_DownloadTrainingSet_FullMethodName: {ask: on(func(ctx context.Context, c caller, m *featurestorev1.DownloadTrainingSetRequest) ([]string, error) {
 			return trainingSet(ctx, c, m.GetDigest())
 		})},
+		featurestorev1.FeatureStoreService_GetTrainingSetBuild_FullMethodName: {ask: on(func(ctx context.Context, c caller, m *featurestorev1.GetTrainingSetBuildRequest) ([]string, error) {
+			return build(ctx, c, m.GetBuildId())
+		})},
+		featurestorev1.FeatureStoreService_CancelTrainingSetBuild_FullMethodName: {ask: on(func(ctx context.Context, c caller, m *featurestorev1.CancelTrainingSetBuildRequest) ([]string, error) {
+			return build(ctx, c, m.GetBuildId())
+		})},
+		featurestorev1.FeatureStoreService_ListTrainingSetBuilds_FullMethodName: {prune: keep(func(m *featurestorev1.ListTrainingSetBuildsResponse) *[]*featurestorev1.TrainingSetBuild {
+			return &m.Builds
+		},
+			func(b *featurestorev1.TrainingSetBuild) string { return nameOf("service", b.GetService()) })},
 
 		registryv1.RegistryService_ListModels_FullMethodName: {prune: keep(func(m *registryv1.ListModelsResponse) *[]*registryv1.Model { return &m.Models },
 			func(v *registryv1.Model) string { return nameOf("model", v.GetName()) })},

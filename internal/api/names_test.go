@@ -167,6 +167,8 @@ func TestDeny_OnExactlyTheNameStopsEveryRPC(t *testing.T) {
 VALUES ('` + incident + `', 'acme', 'watch', 'route', 'late-risk', 1, '{}', '{}', 'drift', 'open', now())`,
 		`INSERT INTO featurestore.training_set (tenant, digest, name, service, service_version, views, spine, spine_format, time_column, label_column, kernel, rows, size_bytes, columns, author, created_at)
 VALUES ('acme', '` + digest + `', 'late', 'route-risk', 1, '{}', '` + digest + `', 'csv', 't', 'late', 'naive', 1, 1, '[]', 'ann', now())`,
+		`INSERT INTO featurestore.training_set_build (id, tenant, state, content, recipe, author, author_kind, started_at, updated_at)
+VALUES ('` + incident + `', 'acme', 'waiting', 'x', '{"name":"late","service":"route-risk@v1"}', 'ann', 'person', now(), now())`,
 	} {
 		if _, err := h.pool.Exec(ctx, sql); err != nil {
 			t.Fatal(err)
@@ -226,7 +228,9 @@ VALUES ('acme', '` + digest + `', 'late', 'route-risk', 1, '{}', '` + digest + `
 		"ListViews":        list("view/warehouse_load", "warehouse_load"), "GetView": view(access.Read), "ListServices": list("service/route-risk", "route-risk"),
 		"GetService": service(access.Read), "PushRows": view(access.Write), "IngestFile": view(access.Write), "ReadOnline": service(access.Read), "CreateTrainingSet": service(access.Write),
 		"ListTrainingSets": list("service/route-risk", digest), "GetTrainingSet": set(access.Read), "RebuildTrainingSet": set(access.Read), "DownloadTrainingSet": set(access.Export), "AblateTrainingSet": set(access.Write),
-		"ListQuarantine": view(access.Write), "ClearQuarantine": view(access.Write),
+		"GetTrainingSetBuild": {{`{"build_id":"` + incident + `"}`, "service/route-risk", access.Read, ""}}, "ListTrainingSetBuilds": list("service/route-risk", incident),
+		"CancelTrainingSetBuild": {{`{"build_id":"` + incident + `"}`, "service/route-risk", access.Write, ""}},
+		"ListQuarantine":         view(access.Write), "ClearQuarantine": view(access.Write),
 
 		"GetLineage": {
 			{`{"node":"model:late-risk@v1"}`, "model/late-risk", access.Read, ""}, {`{"node":"view:warehouse_load@v1"}`, "view/warehouse_load", access.Read, ""},

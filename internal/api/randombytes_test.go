@@ -104,8 +104,8 @@ func newNoise(t *testing.T, h *hub) *noise {
 		"node": {"view:warehouse_load@v1", "model:late-risk@v1", "endpoint:route@v1", "decision:" + a["decision_id"].(string)}, "direction": {"up", "down"}, "as_of": {now}, "from": {now}, "to": {now},
 		"event_time": {now, "2026-04-10T18:00:00Z"}, "cutoff": {now}, "deadline": {"2199-01-01T00:00:00Z"}, "order_id": {"ORD-1"}, "items": {"SKU-1"}, "sku": {"SKU-1"},
 		"warehouse": {"WH-NY-1"}, "name": {"late", "watch"}, "feature": {"queue"}, "statistic": {"psi"}, "state": {"open", "approved"}, "gate": {"too-risky"}, "type": {"decision"},
-		"IngestFile.format": {"csv"}, "IngestFile.view": {"warehouse_load"}, "CreateTrainingSet.format": {"csv"}, "CreateModelVersion.format": {"rules"}, "RetireDefinition.node": {"view:warehouse_load@v1", "service:nothing@v1"},
-		"page_token": {""}, "time_column": {"event_time"}, "label_column": {"late"}, "business_key": {"ORD-123"}, "metrics": {"auc"}, "tags": {"team"}, "min_sequence": {"warehouse_load@v1"}, "columns": {"warehouse"}, "mode": {"", "reject", "quarantine"}, "incident_id": {a["decision_id"].(string)},
+		"IngestFile.format": {"csv"}, "IngestFile.view": {"warehouse_load"}, "CreateTrainingSet.format": {"csv"}, "CreateTrainingSet.without": {"pressure"}, "CreateModelVersion.format": {"rules"}, "RetireDefinition.node": {"view:warehouse_load@v1", "service:nothing@v1"},
+		"page_token": {""}, "time_column": {"event_time"}, "label_column": {"late"}, "business_key": {"ORD-123"}, "metrics": {"auc"}, "tags": {"team"}, "min_sequence": {"warehouse_load@v1"}, "columns": {"warehouse"}, "mode": {"", "reject", "quarantine"}, "incident_id": {a["decision_id"].(string)}, "build_id": {a["decision_id"].(string)},
 	}, numbers: map[string]string{"customer_lat": "40.7", "customer_lng": "-74", "qty": "1", "queue": "0.2", "km": "12.5", "ttl_seconds": "3600", "page_size": "10", "limit": "5",
 		"minutes": "60", "min_sample": "100", "window_seconds": "86400", "version": "1", "min_sequence": "0"}}
 }
@@ -498,7 +498,7 @@ func (n *noise) fill(m protoreflect.Message, name string, depth int) {
 	for i := range fields.Len() {
 		f := fields.Get(i)
 		name := string(f.Name())
-		if n.bad() || depth > 6 {
+		if n.bad() || depth > 6 || (name == "decisions" || name == "delay") && n.IntN(4) > 0 { // a spine is mostly a file, and a cut-off goes with no delay
 			continue
 		}
 		switch {

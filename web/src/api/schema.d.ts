@@ -758,6 +758,60 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/training-set-builds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** ListTrainingSetBuilds lists builds of training sets, newest first. They are forgotten 30 days after they ended. */
+        get: operations["FeatureStoreService_ListTrainingSetBuilds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/training-set-builds/{build_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** GetTrainingSetBuild says how far the making of a training set is. */
+        get: operations["FeatureStoreService_GetTrainingSetBuild"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/training-set-builds/{build_id}:cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * CancelTrainingSetBuild ends a build without a training set. To cancel it again changes nothing; what has ended otherwise,
+         *     or is being stored, is refused.
+         */
+        post: operations["FeatureStoreService_CancelTrainingSetBuild"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/training-sets": {
         parameters: {
             query?: never;
@@ -1026,6 +1080,12 @@ export interface components {
         BindRoleResponse: {
             /** Format: int64 */
             policy_rev?: string;
+        };
+        /** @description CancelTrainingSetBuildRequest names it. */
+        CancelTrainingSetBuildBody: Record<string, never>;
+        /** @description CancelTrainingSetBuildResponse is the build as it is now. */
+        CancelTrainingSetBuildResponse: {
+            build?: components["schemas"]["TrainingSetBuild"];
         };
         /** @description Candidate is one option that was ranked. */
         Candidate: {
@@ -1430,6 +1490,10 @@ export interface components {
         GetServiceResponse: {
             service?: components["schemas"]["Service"];
         };
+        /** @description GetTrainingSetBuildResponse is the build. */
+        GetTrainingSetBuildResponse: {
+            build?: components["schemas"]["TrainingSetBuild"];
+        };
         /** @description GetTrainingSetResponse is the training set. */
         GetTrainingSetResponse: {
             training_set?: components["schemas"]["TrainingSet"];
@@ -1552,6 +1616,11 @@ export interface components {
         /** @description ListTokensResponse is one page. */
         ListTokensResponse: {
             tokens?: components["schemas"]["Token"][];
+            next_page_token?: string;
+        };
+        /** @description ListTrainingSetBuildsResponse is one page. */
+        ListTrainingSetBuildsResponse: {
+            builds?: components["schemas"]["TrainingSetBuild"][];
             next_page_token?: string;
         };
         /** @description ListTrainingSetsResponse is one page. */
@@ -1938,6 +2007,52 @@ export interface components {
             delay?: string;
             /** columns that were left out, sorted */
             without?: string[];
+            /**
+             * unset: each row's own time
+             * Format: date-time
+             */
+            cutoff?: string;
+            time_column?: string;
+            spine_format?: string;
+            /** view version → the last commit that was looked at */
+            views?: {
+                [key: string]: string;
+            };
+        };
+        /** @description TrainingSetBuild is the making of a training set. */
+        TrainingSetBuild: {
+            build_id?: string;
+            /** waiting, running, storing; at the end done, failed or cancelled */
+            state?: string;
+            /** of the training set */
+            name?: string;
+            service?: string;
+            /**
+             * of the spine; 0 until it has been read
+             * Format: int64
+             */
+            rows?: string;
+            /**
+             * every row counts once for each view it is looked up in, for the expressions, and for the file
+             * Format: int64
+             */
+            rows_done?: string;
+            /**
+             * what rows_done is at the end; 0 until the spine has been read
+             * Format: int64
+             */
+            rows_total?: string;
+            /** of the training set, when it is done */
+            digest?: string;
+            /** why it failed, or, while it waits, why the last try did */
+            error?: string;
+            author?: string;
+            /** Format: date-time */
+            started_at?: string;
+            /** Format: date-time */
+            updated_at?: string;
+            /** Format: date-time */
+            ended_at?: string;
         };
         /** @description UnbindRoleResponse carries the policy revision from which the change holds. */
         UnbindRoleResponse: {
@@ -3192,6 +3307,77 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RevokeTokenResponse"];
+                };
+            };
+        };
+    };
+    FeatureStoreService_ListTrainingSetBuilds: {
+        parameters: {
+            query?: {
+                page_size?: number;
+                page_token?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A successful response. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListTrainingSetBuildsResponse"];
+                };
+            };
+        };
+    };
+    FeatureStoreService_GetTrainingSetBuild: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                build_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A successful response. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GetTrainingSetBuildResponse"];
+                };
+            };
+        };
+    };
+    FeatureStoreService_CancelTrainingSetBuild: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                build_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CancelTrainingSetBuildBody"];
+            };
+        };
+        responses: {
+            /** @description A successful response. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CancelTrainingSetBuildResponse"];
                 };
             };
         };

@@ -1854,10 +1854,11 @@ type CreateTrainingSetRequest struct {
 	LabelColumn   string                 `protobuf:"bytes,5,opt,name=label_column,json=labelColumn,proto3" json:"label_column,omitempty"`
 	Cutoff        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=cutoff,proto3" json:"cutoff,omitempty"` // knowledge cut-off; unset: each row's own time
 	Chunk         []byte                 `protobuf:"bytes,7,opt,name=chunk,proto3" json:"chunk,omitempty"`
-	FullNames     bool                   `protobuf:"varint,8,opt,name=full_names,json=fullNames,proto3" json:"full_names,omitempty"` // features are named view__feature
-	Delay         *durationpb.Duration   `protobuf:"bytes,9,opt,name=delay,proto3" json:"delay,omitempty"`                           // without a cut-off: what was known within this after a row's own time counts
-	Without       []string               `protobuf:"bytes,10,rep,name=without,proto3" json:"without,omitempty"`                      // columns that are left out
-	Decisions     *DecisionSpine         `protobuf:"bytes,11,opt,name=decisions,proto3" json:"decisions,omitempty"`                  // instead of chunks: the spine is what was decided
+	FullNames     bool                   `protobuf:"varint,8,opt,name=full_names,json=fullNames,proto3" json:"full_names,omitempty"`  // features are named view__feature
+	Delay         *durationpb.Duration   `protobuf:"bytes,9,opt,name=delay,proto3" json:"delay,omitempty"`                            // without a cut-off: what was known within this after a row's own time counts
+	Without       []string               `protobuf:"bytes,10,rep,name=without,proto3" json:"without,omitempty"`                       // columns that are left out
+	Decisions     *DecisionSpine         `protobuf:"bytes,11,opt,name=decisions,proto3" json:"decisions,omitempty"`                   // instead of chunks: the spine is what was decided
+	StartOnly     bool                   `protobuf:"varint,12,opt,name=start_only,json=startOnly,proto3" json:"start_only,omitempty"` // answer with the build when it has begun, without the training set
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1967,6 +1968,13 @@ func (x *CreateTrainingSetRequest) GetDecisions() *DecisionSpine {
 		return x.Decisions
 	}
 	return nil
+}
+
+func (x *CreateTrainingSetRequest) GetStartOnly() bool {
+	if x != nil {
+		return x.StartOnly
+	}
+	return false
 }
 
 // DecisionSpine makes a spine of the decisions of an endpoint that have an outcome, oldest first. Its columns are
@@ -2166,6 +2174,10 @@ type TrainingSet struct {
 	FullNames     bool                   `protobuf:"varint,12,opt,name=full_names,json=fullNames,proto3" json:"full_names,omitempty"`
 	Delay         *durationpb.Duration   `protobuf:"bytes,13,opt,name=delay,proto3" json:"delay,omitempty"`
 	Without       []string               `protobuf:"bytes,14,rep,name=without,proto3" json:"without,omitempty"` // columns that were left out, sorted
+	Cutoff        *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=cutoff,proto3" json:"cutoff,omitempty"`   // unset: each row's own time
+	TimeColumn    string                 `protobuf:"bytes,16,opt,name=time_column,json=timeColumn,proto3" json:"time_column,omitempty"`
+	SpineFormat   string                 `protobuf:"bytes,17,opt,name=spine_format,json=spineFormat,proto3" json:"spine_format,omitempty"`
+	Views         map[string]int64       `protobuf:"bytes,18,rep,name=views,proto3" json:"views,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // view version → the last commit that was looked at
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2298,10 +2310,39 @@ func (x *TrainingSet) GetWithout() []string {
 	return nil
 }
 
-// CreateTrainingSetResponse is the training set.
+func (x *TrainingSet) GetCutoff() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Cutoff
+	}
+	return nil
+}
+
+func (x *TrainingSet) GetTimeColumn() string {
+	if x != nil {
+		return x.TimeColumn
+	}
+	return ""
+}
+
+func (x *TrainingSet) GetSpineFormat() string {
+	if x != nil {
+		return x.SpineFormat
+	}
+	return ""
+}
+
+func (x *TrainingSet) GetViews() map[string]int64 {
+	if x != nil {
+		return x.Views
+	}
+	return nil
+}
+
+// CreateTrainingSetResponse is the training set, or its build when that was asked for.
 type CreateTrainingSetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TrainingSet   *TrainingSet           `protobuf:"bytes,1,opt,name=training_set,json=trainingSet,proto3" json:"training_set,omitempty"`
+	Build         *TrainingSetBuild      `protobuf:"bytes,2,opt,name=build,proto3" json:"build,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2339,6 +2380,13 @@ func (*CreateTrainingSetResponse) Descriptor() ([]byte, []int) {
 func (x *CreateTrainingSetResponse) GetTrainingSet() *TrainingSet {
 	if x != nil {
 		return x.TrainingSet
+	}
+	return nil
+}
+
+func (x *CreateTrainingSetResponse) GetBuild() *TrainingSetBuild {
+	if x != nil {
+		return x.Build
 	}
 	return nil
 }
@@ -2649,6 +2697,7 @@ func (x *RebuildTrainingSetResponse) GetExplanation() string {
 type DownloadTrainingSetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Format        string                 `protobuf:"bytes,2,opt,name=format,proto3" json:"format,omitempty"` // "parquet", which "" is too, or "csv"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2690,7 +2739,14 @@ func (x *DownloadTrainingSetRequest) GetDigest() string {
 	return ""
 }
 
-// DownloadTrainingSetResponse is a chunk of the Parquet file.
+func (x *DownloadTrainingSetRequest) GetFormat() string {
+	if x != nil {
+		return x.Format
+	}
+	return ""
+}
+
+// DownloadTrainingSetResponse is a chunk of the file.
 type DownloadTrainingSetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
@@ -3520,6 +3576,433 @@ func (x *AblateTrainingSetResponse) GetManifestDigest() string {
 	return ""
 }
 
+// TrainingSetBuild is the making of a training set.
+type TrainingSetBuild struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // waiting, running, storing; at the end done, failed or cancelled
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`   // of the training set
+	Service       string                 `protobuf:"bytes,4,opt,name=service,proto3" json:"service,omitempty"`
+	Rows          int64                  `protobuf:"varint,5,opt,name=rows,proto3" json:"rows,omitempty"`                            // of the spine; 0 until it has been read
+	RowsDone      int64                  `protobuf:"varint,6,opt,name=rows_done,json=rowsDone,proto3" json:"rows_done,omitempty"`    // every row counts once for each view it is looked up in, for the expressions, and for the file
+	RowsTotal     int64                  `protobuf:"varint,7,opt,name=rows_total,json=rowsTotal,proto3" json:"rows_total,omitempty"` // what rows_done is at the end; 0 until the spine has been read
+	Digest        string                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`                         // of the training set, when it is done
+	Error         string                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`                           // why it failed, or, while it waits, why the last try did
+	Author        string                 `protobuf:"bytes,10,opt,name=author,proto3" json:"author,omitempty"`
+	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrainingSetBuild) Reset() {
+	*x = TrainingSetBuild{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrainingSetBuild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrainingSetBuild) ProtoMessage() {}
+
+func (x *TrainingSetBuild) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrainingSetBuild.ProtoReflect.Descriptor instead.
+func (*TrainingSetBuild) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *TrainingSetBuild) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
+}
+
+func (x *TrainingSetBuild) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TrainingSetBuild) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TrainingSetBuild) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *TrainingSetBuild) GetRows() int64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
+func (x *TrainingSetBuild) GetRowsDone() int64 {
+	if x != nil {
+		return x.RowsDone
+	}
+	return 0
+}
+
+func (x *TrainingSetBuild) GetRowsTotal() int64 {
+	if x != nil {
+		return x.RowsTotal
+	}
+	return 0
+}
+
+func (x *TrainingSetBuild) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *TrainingSetBuild) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *TrainingSetBuild) GetAuthor() string {
+	if x != nil {
+		return x.Author
+	}
+	return ""
+}
+
+func (x *TrainingSetBuild) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *TrainingSetBuild) GetUpdatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.UpdatedAt
+	}
+	return nil
+}
+
+func (x *TrainingSetBuild) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+// GetTrainingSetBuildRequest names it.
+type GetTrainingSetBuildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTrainingSetBuildRequest) Reset() {
+	*x = GetTrainingSetBuildRequest{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTrainingSetBuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTrainingSetBuildRequest) ProtoMessage() {}
+
+func (x *GetTrainingSetBuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTrainingSetBuildRequest.ProtoReflect.Descriptor instead.
+func (*GetTrainingSetBuildRequest) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *GetTrainingSetBuildRequest) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
+}
+
+// GetTrainingSetBuildResponse is the build.
+type GetTrainingSetBuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Build         *TrainingSetBuild      `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTrainingSetBuildResponse) Reset() {
+	*x = GetTrainingSetBuildResponse{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTrainingSetBuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTrainingSetBuildResponse) ProtoMessage() {}
+
+func (x *GetTrainingSetBuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTrainingSetBuildResponse.ProtoReflect.Descriptor instead.
+func (*GetTrainingSetBuildResponse) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *GetTrainingSetBuildResponse) GetBuild() *TrainingSetBuild {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
+// ListTrainingSetBuildsRequest pages.
+type ListTrainingSetBuildsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PageSize      int32                  `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string                 `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTrainingSetBuildsRequest) Reset() {
+	*x = ListTrainingSetBuildsRequest{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTrainingSetBuildsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTrainingSetBuildsRequest) ProtoMessage() {}
+
+func (x *ListTrainingSetBuildsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTrainingSetBuildsRequest.ProtoReflect.Descriptor instead.
+func (*ListTrainingSetBuildsRequest) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ListTrainingSetBuildsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTrainingSetBuildsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListTrainingSetBuildsResponse is one page.
+type ListTrainingSetBuildsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Builds        []*TrainingSetBuild    `protobuf:"bytes,1,rep,name=builds,proto3" json:"builds,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTrainingSetBuildsResponse) Reset() {
+	*x = ListTrainingSetBuildsResponse{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTrainingSetBuildsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTrainingSetBuildsResponse) ProtoMessage() {}
+
+func (x *ListTrainingSetBuildsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTrainingSetBuildsResponse.ProtoReflect.Descriptor instead.
+func (*ListTrainingSetBuildsResponse) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListTrainingSetBuildsResponse) GetBuilds() []*TrainingSetBuild {
+	if x != nil {
+		return x.Builds
+	}
+	return nil
+}
+
+func (x *ListTrainingSetBuildsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// CancelTrainingSetBuildRequest names it.
+type CancelTrainingSetBuildRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelTrainingSetBuildRequest) Reset() {
+	*x = CancelTrainingSetBuildRequest{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelTrainingSetBuildRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelTrainingSetBuildRequest) ProtoMessage() {}
+
+func (x *CancelTrainingSetBuildRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelTrainingSetBuildRequest.ProtoReflect.Descriptor instead.
+func (*CancelTrainingSetBuildRequest) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *CancelTrainingSetBuildRequest) GetBuildId() string {
+	if x != nil {
+		return x.BuildId
+	}
+	return ""
+}
+
+// CancelTrainingSetBuildResponse is the build as it is now.
+type CancelTrainingSetBuildResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Build         *TrainingSetBuild      `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelTrainingSetBuildResponse) Reset() {
+	*x = CancelTrainingSetBuildResponse{}
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelTrainingSetBuildResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelTrainingSetBuildResponse) ProtoMessage() {}
+
+func (x *CancelTrainingSetBuildResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waybill_featurestore_v1_featurestore_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelTrainingSetBuildResponse.ProtoReflect.Descriptor instead.
+func (*CancelTrainingSetBuildResponse) Descriptor() ([]byte, []int) {
+	return file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *CancelTrainingSetBuildResponse) GetBuild() *TrainingSetBuild {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
 var File_waybill_featurestore_v1_featurestore_proto protoreflect.FileDescriptor
 
 const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
@@ -3687,7 +4170,7 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\tsequences\x18\x04 \x03(\v2:.waybill.featurestore.v1.ReadOnlineResponse.SequencesEntryR\tsequences\x1a<\n" +
 	"\x0eSequencesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x9e\x03\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xbd\x03\n" +
 	"\x18CreateTrainingSetRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
@@ -3702,7 +4185,9 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x05delay\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x18\n" +
 	"\awithout\x18\n" +
 	" \x03(\tR\awithout\x12D\n" +
-	"\tdecisions\x18\v \x01(\v2&.waybill.featurestore.v1.DecisionSpineR\tdecisions\"\xac\x02\n" +
+	"\tdecisions\x18\v \x01(\v2&.waybill.featurestore.v1.DecisionSpineR\tdecisions\x12\x1d\n" +
+	"\n" +
+	"start_only\x18\f \x01(\bR\tstartOnly\"\xac\x02\n" +
 	"\rDecisionSpine\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
@@ -3720,7 +4205,7 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x04mean\x18\x05 \x01(\x01R\x04mean\x12\x10\n" +
 	"\x03std\x18\x06 \x01(\x01R\x03std\x12\x10\n" +
 	"\x03min\x18\a \x01(\x01R\x03min\x12\x10\n" +
-	"\x03max\x18\b \x01(\x01R\x03max\"\xe1\x03\n" +
+	"\x03max\x18\b \x01(\x01R\x03max\"\xda\x05\n" +
 	"\vTrainingSet\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -3739,9 +4224,19 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\n" +
 	"full_names\x18\f \x01(\bR\tfullNames\x12/\n" +
 	"\x05delay\x18\r \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12\x18\n" +
-	"\awithout\x18\x0e \x03(\tR\awithout\"d\n" +
+	"\awithout\x18\x0e \x03(\tR\awithout\x122\n" +
+	"\x06cutoff\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x06cutoff\x12\x1f\n" +
+	"\vtime_column\x18\x10 \x01(\tR\n" +
+	"timeColumn\x12!\n" +
+	"\fspine_format\x18\x11 \x01(\tR\vspineFormat\x12E\n" +
+	"\x05views\x18\x12 \x03(\v2/.waybill.featurestore.v1.TrainingSet.ViewsEntryR\x05views\x1a8\n" +
+	"\n" +
+	"ViewsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xa5\x01\n" +
 	"\x19CreateTrainingSetResponse\x12G\n" +
-	"\ftraining_set\x18\x01 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\vtrainingSet\"U\n" +
+	"\ftraining_set\x18\x01 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\vtrainingSet\x12?\n" +
+	"\x05build\x18\x02 \x01(\v2).waybill.featurestore.v1.TrainingSetBuildR\x05build\"U\n" +
 	"\x17ListTrainingSetsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -3758,9 +4253,10 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x1aRebuildTrainingSetResponse\x12\x14\n" +
 	"\x05equal\x18\x01 \x01(\bR\x05equal\x12%\n" +
 	"\x0erebuilt_digest\x18\x02 \x01(\tR\rrebuiltDigest\x12 \n" +
-	"\vexplanation\x18\x03 \x01(\tR\vexplanation\"4\n" +
+	"\vexplanation\x18\x03 \x01(\tR\vexplanation\"L\n" +
 	"\x1aDownloadTrainingSetRequest\x12\x16\n" +
-	"\x06digest\x18\x01 \x01(\tR\x06digest\"3\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x16\n" +
+	"\x06format\x18\x02 \x01(\tR\x06format\"3\n" +
 	"\x1bDownloadTrainingSetResponse\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"E\n" +
 	"\x17RetireDefinitionRequest\x12\x12\n" +
@@ -3817,7 +4313,40 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x04base\x18\x01 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\x04base\x12D\n" +
 	"\bvariants\x18\x02 \x03(\v2(.waybill.featurestore.v1.AblationVariantR\bvariants\x12\x1a\n" +
 	"\bmanifest\x18\x03 \x01(\fR\bmanifest\x12'\n" +
-	"\x0fmanifest_digest\x18\x04 \x01(\tR\x0emanifestDigest2\xc5\x17\n" +
+	"\x0fmanifest_digest\x18\x04 \x01(\tR\x0emanifestDigest\"\xb4\x03\n" +
+	"\x10TrainingSetBuild\x12\x19\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x18\n" +
+	"\aservice\x18\x04 \x01(\tR\aservice\x12\x12\n" +
+	"\x04rows\x18\x05 \x01(\x03R\x04rows\x12\x1b\n" +
+	"\trows_done\x18\x06 \x01(\x03R\browsDone\x12\x1d\n" +
+	"\n" +
+	"rows_total\x18\a \x01(\x03R\trowsTotal\x12\x16\n" +
+	"\x06digest\x18\b \x01(\tR\x06digest\x12\x14\n" +
+	"\x05error\x18\t \x01(\tR\x05error\x12\x16\n" +
+	"\x06author\x18\n" +
+	" \x01(\tR\x06author\x129\n" +
+	"\n" +
+	"started_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x129\n" +
+	"\n" +
+	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x125\n" +
+	"\bended_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"7\n" +
+	"\x1aGetTrainingSetBuildRequest\x12\x19\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"^\n" +
+	"\x1bGetTrainingSetBuildResponse\x12?\n" +
+	"\x05build\x18\x01 \x01(\v2).waybill.featurestore.v1.TrainingSetBuildR\x05build\"Z\n" +
+	"\x1cListTrainingSetBuildsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x8a\x01\n" +
+	"\x1dListTrainingSetBuildsResponse\x12A\n" +
+	"\x06builds\x18\x01 \x03(\v2).waybill.featurestore.v1.TrainingSetBuildR\x06builds\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\":\n" +
+	"\x1dCancelTrainingSetBuildRequest\x12\x19\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"a\n" +
+	"\x1eCancelTrainingSetBuildResponse\x12?\n" +
+	"\x05build\x18\x01 \x01(\v2).waybill.featurestore.v1.TrainingSetBuildR\x05build2\xa0\x1c\n" +
 	"\x13FeatureStoreService\x12\xa4\x01\n" +
 	"\x0fPlanDefinitions\x12/.waybill.featurestore.v1.PlanDefinitionsRequest\x1a0.waybill.featurestore.v1.PlanDefinitionsResponse\".\xca\xc1\x18\x0e\n" +
 	"\x06view/*\x12\x04read\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/features:plan\x12\xab\x01\n" +
@@ -3857,7 +4386,13 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x0eListQuarantine\x12..waybill.featurestore.v1.ListQuarantineRequest\x1a/.waybill.featurestore.v1.ListQuarantineResponse\";\xca\xc1\x18\x14\n" +
 	"\vview/{view}\x12\x05write\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/views/{view}/quarantine\x12\xba\x01\n" +
 	"\x0fClearQuarantine\x12/.waybill.featurestore.v1.ClearQuarantineRequest\x1a0.waybill.featurestore.v1.ClearQuarantineResponse\"D\xca\xc1\x18\x14\n" +
-	"\vview/{view}\x12\x05write\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/views/{view}/quarantine:clearB6Z4waybill/proto/waybill/featurestore/v1;featurestorev1b\x06proto3"
+	"\vview/{view}\x12\x05write\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/views/{view}/quarantine:clear\x12\xc1\x01\n" +
+	"\x13GetTrainingSetBuild\x123.waybill.featurestore.v1.GetTrainingSetBuildRequest\x1a4.waybill.featurestore.v1.GetTrainingSetBuildResponse\"?\xca\xc1\x18\x11\n" +
+	"\tservice/*\x12\x04read\x82\xd3\xe4\x93\x02$\x12\"/v1/training-set-builds/{build_id}\x12\xbc\x01\n" +
+	"\x15ListTrainingSetBuilds\x125.waybill.featurestore.v1.ListTrainingSetBuildsRequest\x1a6.waybill.featurestore.v1.ListTrainingSetBuildsResponse\"4\xca\xc1\x18\x11\n" +
+	"\tservice/*\x12\x04read\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/training-set-builds\x12\xd5\x01\n" +
+	"\x16CancelTrainingSetBuild\x126.waybill.featurestore.v1.CancelTrainingSetBuildRequest\x1a7.waybill.featurestore.v1.CancelTrainingSetBuildResponse\"J\xca\xc1\x18\x12\n" +
+	"\tservice/*\x12\x05write\x82\xd3\xe4\x93\x02.:\x01*\")/v1/training-set-builds/{build_id}:cancelB6Z4waybill/proto/waybill/featurestore/v1;featurestorev1b\x06proto3"
 
 var (
 	file_waybill_featurestore_v1_featurestore_proto_rawDescOnce sync.Once
@@ -3871,170 +4406,193 @@ func file_waybill_featurestore_v1_featurestore_proto_rawDescGZIP() []byte {
 	return file_waybill_featurestore_v1_featurestore_proto_rawDescData
 }
 
-var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_waybill_featurestore_v1_featurestore_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_waybill_featurestore_v1_featurestore_proto_goTypes = []any{
-	(*Change)(nil),                      // 0: waybill.featurestore.v1.Change
-	(*PlanDefinitionsRequest)(nil),      // 1: waybill.featurestore.v1.PlanDefinitionsRequest
-	(*PlanDefinitionsResponse)(nil),     // 2: waybill.featurestore.v1.PlanDefinitionsResponse
-	(*ApplyDefinitionsRequest)(nil),     // 3: waybill.featurestore.v1.ApplyDefinitionsRequest
-	(*ApplyDefinitionsResponse)(nil),    // 4: waybill.featurestore.v1.ApplyDefinitionsResponse
-	(*Field)(nil),                       // 5: waybill.featurestore.v1.Field
-	(*View)(nil),                        // 6: waybill.featurestore.v1.View
-	(*ListViewsRequest)(nil),            // 7: waybill.featurestore.v1.ListViewsRequest
-	(*ListViewsResponse)(nil),           // 8: waybill.featurestore.v1.ListViewsResponse
-	(*GetViewRequest)(nil),              // 9: waybill.featurestore.v1.GetViewRequest
-	(*GetViewResponse)(nil),             // 10: waybill.featurestore.v1.GetViewResponse
-	(*Expression)(nil),                  // 11: waybill.featurestore.v1.Expression
-	(*Service)(nil),                     // 12: waybill.featurestore.v1.Service
-	(*ListServicesRequest)(nil),         // 13: waybill.featurestore.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),        // 14: waybill.featurestore.v1.ListServicesResponse
-	(*GetServiceRequest)(nil),           // 15: waybill.featurestore.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),          // 16: waybill.featurestore.v1.GetServiceResponse
-	(*PushRowsRequest)(nil),             // 17: waybill.featurestore.v1.PushRowsRequest
-	(*Commit)(nil),                      // 18: waybill.featurestore.v1.Commit
-	(*PushRowsResponse)(nil),            // 19: waybill.featurestore.v1.PushRowsResponse
-	(*IngestFileRequest)(nil),           // 20: waybill.featurestore.v1.IngestFileRequest
-	(*IngestFileResponse)(nil),          // 21: waybill.featurestore.v1.IngestFileResponse
-	(*ReadOnlineRequest)(nil),           // 22: waybill.featurestore.v1.ReadOnlineRequest
-	(*Cell)(nil),                        // 23: waybill.featurestore.v1.Cell
-	(*FeatureRow)(nil),                  // 24: waybill.featurestore.v1.FeatureRow
-	(*ReadOnlineResponse)(nil),          // 25: waybill.featurestore.v1.ReadOnlineResponse
-	(*CreateTrainingSetRequest)(nil),    // 26: waybill.featurestore.v1.CreateTrainingSetRequest
-	(*DecisionSpine)(nil),               // 27: waybill.featurestore.v1.DecisionSpine
-	(*ColumnStats)(nil),                 // 28: waybill.featurestore.v1.ColumnStats
-	(*TrainingSet)(nil),                 // 29: waybill.featurestore.v1.TrainingSet
-	(*CreateTrainingSetResponse)(nil),   // 30: waybill.featurestore.v1.CreateTrainingSetResponse
-	(*ListTrainingSetsRequest)(nil),     // 31: waybill.featurestore.v1.ListTrainingSetsRequest
-	(*ListTrainingSetsResponse)(nil),    // 32: waybill.featurestore.v1.ListTrainingSetsResponse
-	(*GetTrainingSetRequest)(nil),       // 33: waybill.featurestore.v1.GetTrainingSetRequest
-	(*GetTrainingSetResponse)(nil),      // 34: waybill.featurestore.v1.GetTrainingSetResponse
-	(*RebuildTrainingSetRequest)(nil),   // 35: waybill.featurestore.v1.RebuildTrainingSetRequest
-	(*RebuildTrainingSetResponse)(nil),  // 36: waybill.featurestore.v1.RebuildTrainingSetResponse
-	(*DownloadTrainingSetRequest)(nil),  // 37: waybill.featurestore.v1.DownloadTrainingSetRequest
-	(*DownloadTrainingSetResponse)(nil), // 38: waybill.featurestore.v1.DownloadTrainingSetResponse
-	(*RetireDefinitionRequest)(nil),     // 39: waybill.featurestore.v1.RetireDefinitionRequest
-	(*Retirement)(nil),                  // 40: waybill.featurestore.v1.Retirement
-	(*RetireDefinitionResponse)(nil),    // 41: waybill.featurestore.v1.RetireDefinitionResponse
-	(*ListQuarantineRequest)(nil),       // 42: waybill.featurestore.v1.ListQuarantineRequest
-	(*QuarantineReason)(nil),            // 43: waybill.featurestore.v1.QuarantineReason
-	(*QuarantinedRow)(nil),              // 44: waybill.featurestore.v1.QuarantinedRow
-	(*ListQuarantineResponse)(nil),      // 45: waybill.featurestore.v1.ListQuarantineResponse
-	(*ClearQuarantineRequest)(nil),      // 46: waybill.featurestore.v1.ClearQuarantineRequest
-	(*ClearQuarantineResponse)(nil),     // 47: waybill.featurestore.v1.ClearQuarantineResponse
-	(*AblationGroup)(nil),               // 48: waybill.featurestore.v1.AblationGroup
-	(*AblateTrainingSetRequest)(nil),    // 49: waybill.featurestore.v1.AblateTrainingSetRequest
-	(*AblationVariant)(nil),             // 50: waybill.featurestore.v1.AblationVariant
-	(*AblateTrainingSetResponse)(nil),   // 51: waybill.featurestore.v1.AblateTrainingSetResponse
-	nil,                                 // 52: waybill.featurestore.v1.View.TagsEntry
-	nil,                                 // 53: waybill.featurestore.v1.View.ExternalEntry
-	nil,                                 // 54: waybill.featurestore.v1.View.FallbackKeysEntry
-	nil,                                 // 55: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
-	nil,                                 // 56: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	nil,                                 // 57: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
-	nil,                                 // 58: waybill.featurestore.v1.DecisionSpine.ColumnsEntry
-	(*timestamppb.Timestamp)(nil),       // 59: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 60: google.protobuf.Struct
-	(*structpb.Value)(nil),              // 61: google.protobuf.Value
-	(*durationpb.Duration)(nil),         // 62: google.protobuf.Duration
+	(*Change)(nil),                         // 0: waybill.featurestore.v1.Change
+	(*PlanDefinitionsRequest)(nil),         // 1: waybill.featurestore.v1.PlanDefinitionsRequest
+	(*PlanDefinitionsResponse)(nil),        // 2: waybill.featurestore.v1.PlanDefinitionsResponse
+	(*ApplyDefinitionsRequest)(nil),        // 3: waybill.featurestore.v1.ApplyDefinitionsRequest
+	(*ApplyDefinitionsResponse)(nil),       // 4: waybill.featurestore.v1.ApplyDefinitionsResponse
+	(*Field)(nil),                          // 5: waybill.featurestore.v1.Field
+	(*View)(nil),                           // 6: waybill.featurestore.v1.View
+	(*ListViewsRequest)(nil),               // 7: waybill.featurestore.v1.ListViewsRequest
+	(*ListViewsResponse)(nil),              // 8: waybill.featurestore.v1.ListViewsResponse
+	(*GetViewRequest)(nil),                 // 9: waybill.featurestore.v1.GetViewRequest
+	(*GetViewResponse)(nil),                // 10: waybill.featurestore.v1.GetViewResponse
+	(*Expression)(nil),                     // 11: waybill.featurestore.v1.Expression
+	(*Service)(nil),                        // 12: waybill.featurestore.v1.Service
+	(*ListServicesRequest)(nil),            // 13: waybill.featurestore.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),           // 14: waybill.featurestore.v1.ListServicesResponse
+	(*GetServiceRequest)(nil),              // 15: waybill.featurestore.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),             // 16: waybill.featurestore.v1.GetServiceResponse
+	(*PushRowsRequest)(nil),                // 17: waybill.featurestore.v1.PushRowsRequest
+	(*Commit)(nil),                         // 18: waybill.featurestore.v1.Commit
+	(*PushRowsResponse)(nil),               // 19: waybill.featurestore.v1.PushRowsResponse
+	(*IngestFileRequest)(nil),              // 20: waybill.featurestore.v1.IngestFileRequest
+	(*IngestFileResponse)(nil),             // 21: waybill.featurestore.v1.IngestFileResponse
+	(*ReadOnlineRequest)(nil),              // 22: waybill.featurestore.v1.ReadOnlineRequest
+	(*Cell)(nil),                           // 23: waybill.featurestore.v1.Cell
+	(*FeatureRow)(nil),                     // 24: waybill.featurestore.v1.FeatureRow
+	(*ReadOnlineResponse)(nil),             // 25: waybill.featurestore.v1.ReadOnlineResponse
+	(*CreateTrainingSetRequest)(nil),       // 26: waybill.featurestore.v1.CreateTrainingSetRequest
+	(*DecisionSpine)(nil),                  // 27: waybill.featurestore.v1.DecisionSpine
+	(*ColumnStats)(nil),                    // 28: waybill.featurestore.v1.ColumnStats
+	(*TrainingSet)(nil),                    // 29: waybill.featurestore.v1.TrainingSet
+	(*CreateTrainingSetResponse)(nil),      // 30: waybill.featurestore.v1.CreateTrainingSetResponse
+	(*ListTrainingSetsRequest)(nil),        // 31: waybill.featurestore.v1.ListTrainingSetsRequest
+	(*ListTrainingSetsResponse)(nil),       // 32: waybill.featurestore.v1.ListTrainingSetsResponse
+	(*GetTrainingSetRequest)(nil),          // 33: waybill.featurestore.v1.GetTrainingSetRequest
+	(*GetTrainingSetResponse)(nil),         // 34: waybill.featurestore.v1.GetTrainingSetResponse
+	(*RebuildTrainingSetRequest)(nil),      // 35: waybill.featurestore.v1.RebuildTrainingSetRequest
+	(*RebuildTrainingSetResponse)(nil),     // 36: waybill.featurestore.v1.RebuildTrainingSetResponse
+	(*DownloadTrainingSetRequest)(nil),     // 37: waybill.featurestore.v1.DownloadTrainingSetRequest
+	(*DownloadTrainingSetResponse)(nil),    // 38: waybill.featurestore.v1.DownloadTrainingSetResponse
+	(*RetireDefinitionRequest)(nil),        // 39: waybill.featurestore.v1.RetireDefinitionRequest
+	(*Retirement)(nil),                     // 40: waybill.featurestore.v1.Retirement
+	(*RetireDefinitionResponse)(nil),       // 41: waybill.featurestore.v1.RetireDefinitionResponse
+	(*ListQuarantineRequest)(nil),          // 42: waybill.featurestore.v1.ListQuarantineRequest
+	(*QuarantineReason)(nil),               // 43: waybill.featurestore.v1.QuarantineReason
+	(*QuarantinedRow)(nil),                 // 44: waybill.featurestore.v1.QuarantinedRow
+	(*ListQuarantineResponse)(nil),         // 45: waybill.featurestore.v1.ListQuarantineResponse
+	(*ClearQuarantineRequest)(nil),         // 46: waybill.featurestore.v1.ClearQuarantineRequest
+	(*ClearQuarantineResponse)(nil),        // 47: waybill.featurestore.v1.ClearQuarantineResponse
+	(*AblationGroup)(nil),                  // 48: waybill.featurestore.v1.AblationGroup
+	(*AblateTrainingSetRequest)(nil),       // 49: waybill.featurestore.v1.AblateTrainingSetRequest
+	(*AblationVariant)(nil),                // 50: waybill.featurestore.v1.AblationVariant
+	(*AblateTrainingSetResponse)(nil),      // 51: waybill.featurestore.v1.AblateTrainingSetResponse
+	(*TrainingSetBuild)(nil),               // 52: waybill.featurestore.v1.TrainingSetBuild
+	(*GetTrainingSetBuildRequest)(nil),     // 53: waybill.featurestore.v1.GetTrainingSetBuildRequest
+	(*GetTrainingSetBuildResponse)(nil),    // 54: waybill.featurestore.v1.GetTrainingSetBuildResponse
+	(*ListTrainingSetBuildsRequest)(nil),   // 55: waybill.featurestore.v1.ListTrainingSetBuildsRequest
+	(*ListTrainingSetBuildsResponse)(nil),  // 56: waybill.featurestore.v1.ListTrainingSetBuildsResponse
+	(*CancelTrainingSetBuildRequest)(nil),  // 57: waybill.featurestore.v1.CancelTrainingSetBuildRequest
+	(*CancelTrainingSetBuildResponse)(nil), // 58: waybill.featurestore.v1.CancelTrainingSetBuildResponse
+	nil,                                    // 59: waybill.featurestore.v1.View.TagsEntry
+	nil,                                    // 60: waybill.featurestore.v1.View.ExternalEntry
+	nil,                                    // 61: waybill.featurestore.v1.View.FallbackKeysEntry
+	nil,                                    // 62: waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
+	nil,                                    // 63: waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
+	nil,                                    // 64: waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	nil,                                    // 65: waybill.featurestore.v1.DecisionSpine.ColumnsEntry
+	nil,                                    // 66: waybill.featurestore.v1.TrainingSet.ViewsEntry
+	(*timestamppb.Timestamp)(nil),          // 67: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),                // 68: google.protobuf.Struct
+	(*structpb.Value)(nil),                 // 69: google.protobuf.Value
+	(*durationpb.Duration)(nil),            // 70: google.protobuf.Duration
 }
 var file_waybill_featurestore_v1_featurestore_proto_depIdxs = []int32{
 	0,  // 0: waybill.featurestore.v1.PlanDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
 	0,  // 1: waybill.featurestore.v1.ApplyDefinitionsResponse.changes:type_name -> waybill.featurestore.v1.Change
 	5,  // 2: waybill.featurestore.v1.View.keys:type_name -> waybill.featurestore.v1.Field
 	5,  // 3: waybill.featurestore.v1.View.features:type_name -> waybill.featurestore.v1.Field
-	52, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
-	59, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
-	59, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
-	53, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
+	59, // 4: waybill.featurestore.v1.View.tags:type_name -> waybill.featurestore.v1.View.TagsEntry
+	67, // 5: waybill.featurestore.v1.View.published_at:type_name -> google.protobuf.Timestamp
+	67, // 6: waybill.featurestore.v1.View.latest_event_time:type_name -> google.protobuf.Timestamp
+	60, // 7: waybill.featurestore.v1.View.external:type_name -> waybill.featurestore.v1.View.ExternalEntry
 	11, // 8: waybill.featurestore.v1.View.expressions:type_name -> waybill.featurestore.v1.Expression
-	54, // 9: waybill.featurestore.v1.View.fallback_keys:type_name -> waybill.featurestore.v1.View.FallbackKeysEntry
+	61, // 9: waybill.featurestore.v1.View.fallback_keys:type_name -> waybill.featurestore.v1.View.FallbackKeysEntry
 	40, // 10: waybill.featurestore.v1.View.retired:type_name -> waybill.featurestore.v1.Retirement
 	6,  // 11: waybill.featurestore.v1.ListViewsResponse.views:type_name -> waybill.featurestore.v1.View
 	6,  // 12: waybill.featurestore.v1.GetViewResponse.view:type_name -> waybill.featurestore.v1.View
 	5,  // 13: waybill.featurestore.v1.Service.inputs:type_name -> waybill.featurestore.v1.Field
 	11, // 14: waybill.featurestore.v1.Service.expressions:type_name -> waybill.featurestore.v1.Expression
 	5,  // 15: waybill.featurestore.v1.Service.outputs:type_name -> waybill.featurestore.v1.Field
-	59, // 16: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
+	67, // 16: waybill.featurestore.v1.Service.published_at:type_name -> google.protobuf.Timestamp
 	40, // 17: waybill.featurestore.v1.Service.retired:type_name -> waybill.featurestore.v1.Retirement
 	12, // 18: waybill.featurestore.v1.ListServicesResponse.services:type_name -> waybill.featurestore.v1.Service
 	12, // 19: waybill.featurestore.v1.GetServiceResponse.service:type_name -> waybill.featurestore.v1.Service
-	60, // 20: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
-	59, // 21: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
-	59, // 22: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
-	59, // 23: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	68, // 20: waybill.featurestore.v1.PushRowsRequest.rows:type_name -> google.protobuf.Struct
+	67, // 21: waybill.featurestore.v1.Commit.min_event_time:type_name -> google.protobuf.Timestamp
+	67, // 22: waybill.featurestore.v1.Commit.max_event_time:type_name -> google.protobuf.Timestamp
+	67, // 23: waybill.featurestore.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
 	18, // 24: waybill.featurestore.v1.PushRowsResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	55, // 25: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
+	62, // 25: waybill.featurestore.v1.IngestFileRequest.columns:type_name -> waybill.featurestore.v1.IngestFileRequest.ColumnsEntry
 	18, // 26: waybill.featurestore.v1.IngestFileResponse.commit:type_name -> waybill.featurestore.v1.Commit
-	60, // 27: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
-	56, // 28: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
-	61, // 29: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
-	59, // 30: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
+	68, // 27: waybill.featurestore.v1.ReadOnlineRequest.rows:type_name -> google.protobuf.Struct
+	63, // 28: waybill.featurestore.v1.ReadOnlineRequest.min_sequence:type_name -> waybill.featurestore.v1.ReadOnlineRequest.MinSequenceEntry
+	69, // 29: waybill.featurestore.v1.Cell.value:type_name -> google.protobuf.Value
+	67, // 30: waybill.featurestore.v1.Cell.event_time:type_name -> google.protobuf.Timestamp
 	23, // 31: waybill.featurestore.v1.FeatureRow.cells:type_name -> waybill.featurestore.v1.Cell
 	24, // 32: waybill.featurestore.v1.ReadOnlineResponse.rows:type_name -> waybill.featurestore.v1.FeatureRow
-	57, // 33: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
-	59, // 34: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
-	62, // 35: waybill.featurestore.v1.CreateTrainingSetRequest.delay:type_name -> google.protobuf.Duration
+	64, // 33: waybill.featurestore.v1.ReadOnlineResponse.sequences:type_name -> waybill.featurestore.v1.ReadOnlineResponse.SequencesEntry
+	67, // 34: waybill.featurestore.v1.CreateTrainingSetRequest.cutoff:type_name -> google.protobuf.Timestamp
+	70, // 35: waybill.featurestore.v1.CreateTrainingSetRequest.delay:type_name -> google.protobuf.Duration
 	27, // 36: waybill.featurestore.v1.CreateTrainingSetRequest.decisions:type_name -> waybill.featurestore.v1.DecisionSpine
-	59, // 37: waybill.featurestore.v1.DecisionSpine.from:type_name -> google.protobuf.Timestamp
-	59, // 38: waybill.featurestore.v1.DecisionSpine.to:type_name -> google.protobuf.Timestamp
-	58, // 39: waybill.featurestore.v1.DecisionSpine.columns:type_name -> waybill.featurestore.v1.DecisionSpine.ColumnsEntry
+	67, // 37: waybill.featurestore.v1.DecisionSpine.from:type_name -> google.protobuf.Timestamp
+	67, // 38: waybill.featurestore.v1.DecisionSpine.to:type_name -> google.protobuf.Timestamp
+	65, // 39: waybill.featurestore.v1.DecisionSpine.columns:type_name -> waybill.featurestore.v1.DecisionSpine.ColumnsEntry
 	28, // 40: waybill.featurestore.v1.TrainingSet.columns:type_name -> waybill.featurestore.v1.ColumnStats
-	59, // 41: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
-	62, // 42: waybill.featurestore.v1.TrainingSet.delay:type_name -> google.protobuf.Duration
-	29, // 43: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	29, // 44: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
-	29, // 45: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	59, // 46: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
-	40, // 47: waybill.featurestore.v1.RetireDefinitionResponse.retired:type_name -> waybill.featurestore.v1.Retirement
-	43, // 48: waybill.featurestore.v1.QuarantinedRow.reasons:type_name -> waybill.featurestore.v1.QuarantineReason
-	60, // 49: waybill.featurestore.v1.QuarantinedRow.row:type_name -> google.protobuf.Struct
-	59, // 50: waybill.featurestore.v1.QuarantinedRow.at:type_name -> google.protobuf.Timestamp
-	44, // 51: waybill.featurestore.v1.ListQuarantineResponse.rows:type_name -> waybill.featurestore.v1.QuarantinedRow
-	48, // 52: waybill.featurestore.v1.AblateTrainingSetRequest.groups:type_name -> waybill.featurestore.v1.AblationGroup
-	29, // 53: waybill.featurestore.v1.AblationVariant.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	29, // 54: waybill.featurestore.v1.AblateTrainingSetResponse.base:type_name -> waybill.featurestore.v1.TrainingSet
-	50, // 55: waybill.featurestore.v1.AblateTrainingSetResponse.variants:type_name -> waybill.featurestore.v1.AblationVariant
-	1,  // 56: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
-	3,  // 57: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
-	7,  // 58: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
-	9,  // 59: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
-	13, // 60: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
-	15, // 61: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
-	17, // 62: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
-	20, // 63: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
-	22, // 64: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
-	26, // 65: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
-	31, // 66: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
-	33, // 67: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
-	35, // 68: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
-	49, // 69: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:input_type -> waybill.featurestore.v1.AblateTrainingSetRequest
-	37, // 70: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
-	39, // 71: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
-	42, // 72: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:input_type -> waybill.featurestore.v1.ListQuarantineRequest
-	46, // 73: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:input_type -> waybill.featurestore.v1.ClearQuarantineRequest
-	2,  // 74: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
-	4,  // 75: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
-	8,  // 76: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
-	10, // 77: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
-	14, // 78: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
-	16, // 79: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
-	19, // 80: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
-	21, // 81: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
-	25, // 82: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
-	30, // 83: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
-	32, // 84: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
-	34, // 85: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
-	36, // 86: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
-	51, // 87: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:output_type -> waybill.featurestore.v1.AblateTrainingSetResponse
-	38, // 88: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
-	41, // 89: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
-	45, // 90: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:output_type -> waybill.featurestore.v1.ListQuarantineResponse
-	47, // 91: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:output_type -> waybill.featurestore.v1.ClearQuarantineResponse
-	74, // [74:92] is the sub-list for method output_type
-	56, // [56:74] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	67, // 41: waybill.featurestore.v1.TrainingSet.created_at:type_name -> google.protobuf.Timestamp
+	70, // 42: waybill.featurestore.v1.TrainingSet.delay:type_name -> google.protobuf.Duration
+	67, // 43: waybill.featurestore.v1.TrainingSet.cutoff:type_name -> google.protobuf.Timestamp
+	66, // 44: waybill.featurestore.v1.TrainingSet.views:type_name -> waybill.featurestore.v1.TrainingSet.ViewsEntry
+	29, // 45: waybill.featurestore.v1.CreateTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	52, // 46: waybill.featurestore.v1.CreateTrainingSetResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	29, // 47: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
+	29, // 48: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	67, // 49: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
+	40, // 50: waybill.featurestore.v1.RetireDefinitionResponse.retired:type_name -> waybill.featurestore.v1.Retirement
+	43, // 51: waybill.featurestore.v1.QuarantinedRow.reasons:type_name -> waybill.featurestore.v1.QuarantineReason
+	68, // 52: waybill.featurestore.v1.QuarantinedRow.row:type_name -> google.protobuf.Struct
+	67, // 53: waybill.featurestore.v1.QuarantinedRow.at:type_name -> google.protobuf.Timestamp
+	44, // 54: waybill.featurestore.v1.ListQuarantineResponse.rows:type_name -> waybill.featurestore.v1.QuarantinedRow
+	48, // 55: waybill.featurestore.v1.AblateTrainingSetRequest.groups:type_name -> waybill.featurestore.v1.AblationGroup
+	29, // 56: waybill.featurestore.v1.AblationVariant.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	29, // 57: waybill.featurestore.v1.AblateTrainingSetResponse.base:type_name -> waybill.featurestore.v1.TrainingSet
+	50, // 58: waybill.featurestore.v1.AblateTrainingSetResponse.variants:type_name -> waybill.featurestore.v1.AblationVariant
+	67, // 59: waybill.featurestore.v1.TrainingSetBuild.started_at:type_name -> google.protobuf.Timestamp
+	67, // 60: waybill.featurestore.v1.TrainingSetBuild.updated_at:type_name -> google.protobuf.Timestamp
+	67, // 61: waybill.featurestore.v1.TrainingSetBuild.ended_at:type_name -> google.protobuf.Timestamp
+	52, // 62: waybill.featurestore.v1.GetTrainingSetBuildResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	52, // 63: waybill.featurestore.v1.ListTrainingSetBuildsResponse.builds:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	52, // 64: waybill.featurestore.v1.CancelTrainingSetBuildResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	1,  // 65: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
+	3,  // 66: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
+	7,  // 67: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
+	9,  // 68: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
+	13, // 69: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
+	15, // 70: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
+	17, // 71: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
+	20, // 72: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
+	22, // 73: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
+	26, // 74: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
+	31, // 75: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
+	33, // 76: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
+	35, // 77: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
+	49, // 78: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:input_type -> waybill.featurestore.v1.AblateTrainingSetRequest
+	37, // 79: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
+	39, // 80: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
+	42, // 81: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:input_type -> waybill.featurestore.v1.ListQuarantineRequest
+	46, // 82: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:input_type -> waybill.featurestore.v1.ClearQuarantineRequest
+	53, // 83: waybill.featurestore.v1.FeatureStoreService.GetTrainingSetBuild:input_type -> waybill.featurestore.v1.GetTrainingSetBuildRequest
+	55, // 84: waybill.featurestore.v1.FeatureStoreService.ListTrainingSetBuilds:input_type -> waybill.featurestore.v1.ListTrainingSetBuildsRequest
+	57, // 85: waybill.featurestore.v1.FeatureStoreService.CancelTrainingSetBuild:input_type -> waybill.featurestore.v1.CancelTrainingSetBuildRequest
+	2,  // 86: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
+	4,  // 87: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
+	8,  // 88: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
+	10, // 89: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
+	14, // 90: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
+	16, // 91: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
+	19, // 92: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
+	21, // 93: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
+	25, // 94: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
+	30, // 95: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
+	32, // 96: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
+	34, // 97: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
+	36, // 98: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
+	51, // 99: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:output_type -> waybill.featurestore.v1.AblateTrainingSetResponse
+	38, // 100: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
+	41, // 101: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
+	45, // 102: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:output_type -> waybill.featurestore.v1.ListQuarantineResponse
+	47, // 103: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:output_type -> waybill.featurestore.v1.ClearQuarantineResponse
+	54, // 104: waybill.featurestore.v1.FeatureStoreService.GetTrainingSetBuild:output_type -> waybill.featurestore.v1.GetTrainingSetBuildResponse
+	56, // 105: waybill.featurestore.v1.FeatureStoreService.ListTrainingSetBuilds:output_type -> waybill.featurestore.v1.ListTrainingSetBuildsResponse
+	58, // 106: waybill.featurestore.v1.FeatureStoreService.CancelTrainingSetBuild:output_type -> waybill.featurestore.v1.CancelTrainingSetBuildResponse
+	86, // [86:107] is the sub-list for method output_type
+	65, // [65:86] is the sub-list for method input_type
+	65, // [65:65] is the sub-list for extension type_name
+	65, // [65:65] is the sub-list for extension extendee
+	0,  // [0:65] is the sub-list for field type_name
 }
 
 func init() { file_waybill_featurestore_v1_featurestore_proto_init() }
@@ -4049,7 +4607,7 @@ func file_waybill_featurestore_v1_featurestore_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waybill_featurestore_v1_featurestore_proto_rawDesc), len(file_waybill_featurestore_v1_featurestore_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   59,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

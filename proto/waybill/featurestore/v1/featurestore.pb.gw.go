@@ -616,6 +616,125 @@ func local_request_FeatureStoreService_ClearQuarantine_0(ctx context.Context, ma
 	return msg, metadata, err
 }
 
+func request_FeatureStoreService_GetTrainingSetBuild_0(ctx context.Context, marshaler runtime.Marshaler, client FeatureStoreServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq GetTrainingSetBuildRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["build_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "build_id")
+	}
+	protoReq.BuildId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "build_id", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.GetTrainingSetBuild(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_FeatureStoreService_GetTrainingSetBuild_0(ctx context.Context, marshaler runtime.Marshaler, server FeatureStoreServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq GetTrainingSetBuildRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["build_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "build_id")
+	}
+	protoReq.BuildId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "build_id", err)
+	}
+	msg, err := server.GetTrainingSetBuild(ctx, &protoReq)
+	return msg, metadata, err
+}
+
+var filter_FeatureStoreService_ListTrainingSetBuilds_0 = &utilities.DoubleArray{Encoding: map[string]int{}, Base: []int(nil), Check: []int(nil)}
+
+func request_FeatureStoreService_ListTrainingSetBuilds_0(ctx context.Context, marshaler runtime.Marshaler, client FeatureStoreServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ListTrainingSetBuildsRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_FeatureStoreService_ListTrainingSetBuilds_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.ListTrainingSetBuilds(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_FeatureStoreService_ListTrainingSetBuilds_0(ctx context.Context, marshaler runtime.Marshaler, server FeatureStoreServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq ListTrainingSetBuildsRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_FeatureStoreService_ListTrainingSetBuilds_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.ListTrainingSetBuilds(ctx, &protoReq)
+	return msg, metadata, err
+}
+
+func request_FeatureStoreService_CancelTrainingSetBuild_0(ctx context.Context, marshaler runtime.Marshaler, client FeatureStoreServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq CancelTrainingSetBuildRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["build_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "build_id")
+	}
+	protoReq.BuildId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "build_id", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.CancelTrainingSetBuild(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_FeatureStoreService_CancelTrainingSetBuild_0(ctx context.Context, marshaler runtime.Marshaler, server FeatureStoreServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq CancelTrainingSetBuildRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["build_id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "build_id")
+	}
+	protoReq.BuildId, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "build_id", err)
+	}
+	msg, err := server.CancelTrainingSetBuild(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 // RegisterFeatureStoreServiceHandlerServer registers the http handlers for service FeatureStoreService to "mux".
 // UnaryRPC     :call FeatureStoreServiceServer directly.
 // StreamingRPC :currently unsupported pending https://github.com/grpc/grpc-go/issues/906.
@@ -922,6 +1041,66 @@ func RegisterFeatureStoreServiceHandlerServer(ctx context.Context, mux *runtime.
 		}
 		forward_FeatureStoreService_ClearQuarantine_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodGet, pattern_FeatureStoreService_GetTrainingSetBuild_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/waybill.featurestore.v1.FeatureStoreService/GetTrainingSetBuild", runtime.WithHTTPPathPattern("/v1/training-set-builds/{build_id}"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_FeatureStoreService_GetTrainingSetBuild_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_FeatureStoreService_GetTrainingSetBuild_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_FeatureStoreService_ListTrainingSetBuilds_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/waybill.featurestore.v1.FeatureStoreService/ListTrainingSetBuilds", runtime.WithHTTPPathPattern("/v1/training-set-builds"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_FeatureStoreService_ListTrainingSetBuilds_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_FeatureStoreService_ListTrainingSetBuilds_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodPost, pattern_FeatureStoreService_CancelTrainingSetBuild_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/waybill.featurestore.v1.FeatureStoreService/CancelTrainingSetBuild", runtime.WithHTTPPathPattern("/v1/training-set-builds/{build_id}:cancel"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_FeatureStoreService_CancelTrainingSetBuild_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_FeatureStoreService_CancelTrainingSetBuild_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 
 	return nil
 }
@@ -1217,41 +1396,98 @@ func RegisterFeatureStoreServiceHandlerClient(ctx context.Context, mux *runtime.
 		}
 		forward_FeatureStoreService_ClearQuarantine_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodGet, pattern_FeatureStoreService_GetTrainingSetBuild_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/waybill.featurestore.v1.FeatureStoreService/GetTrainingSetBuild", runtime.WithHTTPPathPattern("/v1/training-set-builds/{build_id}"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_FeatureStoreService_GetTrainingSetBuild_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_FeatureStoreService_GetTrainingSetBuild_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_FeatureStoreService_ListTrainingSetBuilds_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/waybill.featurestore.v1.FeatureStoreService/ListTrainingSetBuilds", runtime.WithHTTPPathPattern("/v1/training-set-builds"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_FeatureStoreService_ListTrainingSetBuilds_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_FeatureStoreService_ListTrainingSetBuilds_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodPost, pattern_FeatureStoreService_CancelTrainingSetBuild_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/waybill.featurestore.v1.FeatureStoreService/CancelTrainingSetBuild", runtime.WithHTTPPathPattern("/v1/training-set-builds/{build_id}:cancel"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_FeatureStoreService_CancelTrainingSetBuild_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_FeatureStoreService_CancelTrainingSetBuild_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	return nil
 }
 
 var (
-	pattern_FeatureStoreService_PlanDefinitions_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "features"}, "plan"))
-	pattern_FeatureStoreService_ApplyDefinitions_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "features"}, "apply"))
-	pattern_FeatureStoreService_ListViews_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "views"}, ""))
-	pattern_FeatureStoreService_GetView_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "views", "view"}, ""))
-	pattern_FeatureStoreService_ListServices_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "services"}, ""))
-	pattern_FeatureStoreService_GetService_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "services", "service"}, ""))
-	pattern_FeatureStoreService_PushRows_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "views", "view"}, "push"))
-	pattern_FeatureStoreService_ReadOnline_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "services", "service"}, "read"))
-	pattern_FeatureStoreService_ListTrainingSets_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "training-sets"}, ""))
-	pattern_FeatureStoreService_GetTrainingSet_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, ""))
-	pattern_FeatureStoreService_RebuildTrainingSet_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, "rebuild"))
-	pattern_FeatureStoreService_AblateTrainingSet_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, "ablate"))
-	pattern_FeatureStoreService_RetireDefinition_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "features"}, "retire"))
-	pattern_FeatureStoreService_ListQuarantine_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "views", "view", "quarantine"}, ""))
-	pattern_FeatureStoreService_ClearQuarantine_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "views", "view", "quarantine"}, "clear"))
+	pattern_FeatureStoreService_PlanDefinitions_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "features"}, "plan"))
+	pattern_FeatureStoreService_ApplyDefinitions_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "features"}, "apply"))
+	pattern_FeatureStoreService_ListViews_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "views"}, ""))
+	pattern_FeatureStoreService_GetView_0                = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "views", "view"}, ""))
+	pattern_FeatureStoreService_ListServices_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "services"}, ""))
+	pattern_FeatureStoreService_GetService_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "services", "service"}, ""))
+	pattern_FeatureStoreService_PushRows_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "views", "view"}, "push"))
+	pattern_FeatureStoreService_ReadOnline_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "services", "service"}, "read"))
+	pattern_FeatureStoreService_ListTrainingSets_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "training-sets"}, ""))
+	pattern_FeatureStoreService_GetTrainingSet_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, ""))
+	pattern_FeatureStoreService_RebuildTrainingSet_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, "rebuild"))
+	pattern_FeatureStoreService_AblateTrainingSet_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-sets", "digest"}, "ablate"))
+	pattern_FeatureStoreService_RetireDefinition_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "features"}, "retire"))
+	pattern_FeatureStoreService_ListQuarantine_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "views", "view", "quarantine"}, ""))
+	pattern_FeatureStoreService_ClearQuarantine_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "views", "view", "quarantine"}, "clear"))
+	pattern_FeatureStoreService_GetTrainingSetBuild_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-set-builds", "build_id"}, ""))
+	pattern_FeatureStoreService_ListTrainingSetBuilds_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "training-set-builds"}, ""))
+	pattern_FeatureStoreService_CancelTrainingSetBuild_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "training-set-builds", "build_id"}, "cancel"))
 )
 
 var (
-	forward_FeatureStoreService_PlanDefinitions_0    = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_ApplyDefinitions_0   = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_ListViews_0          = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_GetView_0            = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_ListServices_0       = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_GetService_0         = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_PushRows_0           = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_ReadOnline_0         = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_ListTrainingSets_0   = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_GetTrainingSet_0     = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_RebuildTrainingSet_0 = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_AblateTrainingSet_0  = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_RetireDefinition_0   = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_ListQuarantine_0     = runtime.ForwardResponseMessage
-	forward_FeatureStoreService_ClearQuarantine_0    = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_PlanDefinitions_0        = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_ApplyDefinitions_0       = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_ListViews_0              = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_GetView_0                = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_ListServices_0           = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_GetService_0             = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_PushRows_0               = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_ReadOnline_0             = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_ListTrainingSets_0       = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_GetTrainingSet_0         = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_RebuildTrainingSet_0     = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_AblateTrainingSet_0      = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_RetireDefinition_0       = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_ListQuarantine_0         = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_ClearQuarantine_0        = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_GetTrainingSetBuild_0    = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_ListTrainingSetBuilds_0  = runtime.ForwardResponseMessage
+	forward_FeatureStoreService_CancelTrainingSetBuild_0 = runtime.ForwardResponseMessage
 )

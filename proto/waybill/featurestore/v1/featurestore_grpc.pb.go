@@ -19,24 +19,27 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	FeatureStoreService_PlanDefinitions_FullMethodName     = "/waybill.featurestore.v1.FeatureStoreService/PlanDefinitions"
-	FeatureStoreService_ApplyDefinitions_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/ApplyDefinitions"
-	FeatureStoreService_ListViews_FullMethodName           = "/waybill.featurestore.v1.FeatureStoreService/ListViews"
-	FeatureStoreService_GetView_FullMethodName             = "/waybill.featurestore.v1.FeatureStoreService/GetView"
-	FeatureStoreService_ListServices_FullMethodName        = "/waybill.featurestore.v1.FeatureStoreService/ListServices"
-	FeatureStoreService_GetService_FullMethodName          = "/waybill.featurestore.v1.FeatureStoreService/GetService"
-	FeatureStoreService_PushRows_FullMethodName            = "/waybill.featurestore.v1.FeatureStoreService/PushRows"
-	FeatureStoreService_IngestFile_FullMethodName          = "/waybill.featurestore.v1.FeatureStoreService/IngestFile"
-	FeatureStoreService_ReadOnline_FullMethodName          = "/waybill.featurestore.v1.FeatureStoreService/ReadOnline"
-	FeatureStoreService_CreateTrainingSet_FullMethodName   = "/waybill.featurestore.v1.FeatureStoreService/CreateTrainingSet"
-	FeatureStoreService_ListTrainingSets_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/ListTrainingSets"
-	FeatureStoreService_GetTrainingSet_FullMethodName      = "/waybill.featurestore.v1.FeatureStoreService/GetTrainingSet"
-	FeatureStoreService_RebuildTrainingSet_FullMethodName  = "/waybill.featurestore.v1.FeatureStoreService/RebuildTrainingSet"
-	FeatureStoreService_AblateTrainingSet_FullMethodName   = "/waybill.featurestore.v1.FeatureStoreService/AblateTrainingSet"
-	FeatureStoreService_DownloadTrainingSet_FullMethodName = "/waybill.featurestore.v1.FeatureStoreService/DownloadTrainingSet"
-	FeatureStoreService_RetireDefinition_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/RetireDefinition"
-	FeatureStoreService_ListQuarantine_FullMethodName      = "/waybill.featurestore.v1.FeatureStoreService/ListQuarantine"
-	FeatureStoreService_ClearQuarantine_FullMethodName     = "/waybill.featurestore.v1.FeatureStoreService/ClearQuarantine"
+	FeatureStoreService_PlanDefinitions_FullMethodName        = "/waybill.featurestore.v1.FeatureStoreService/PlanDefinitions"
+	FeatureStoreService_ApplyDefinitions_FullMethodName       = "/waybill.featurestore.v1.FeatureStoreService/ApplyDefinitions"
+	FeatureStoreService_ListViews_FullMethodName              = "/waybill.featurestore.v1.FeatureStoreService/ListViews"
+	FeatureStoreService_GetView_FullMethodName                = "/waybill.featurestore.v1.FeatureStoreService/GetView"
+	FeatureStoreService_ListServices_FullMethodName           = "/waybill.featurestore.v1.FeatureStoreService/ListServices"
+	FeatureStoreService_GetService_FullMethodName             = "/waybill.featurestore.v1.FeatureStoreService/GetService"
+	FeatureStoreService_PushRows_FullMethodName               = "/waybill.featurestore.v1.FeatureStoreService/PushRows"
+	FeatureStoreService_IngestFile_FullMethodName             = "/waybill.featurestore.v1.FeatureStoreService/IngestFile"
+	FeatureStoreService_ReadOnline_FullMethodName             = "/waybill.featurestore.v1.FeatureStoreService/ReadOnline"
+	FeatureStoreService_CreateTrainingSet_FullMethodName      = "/waybill.featurestore.v1.FeatureStoreService/CreateTrainingSet"
+	FeatureStoreService_ListTrainingSets_FullMethodName       = "/waybill.featurestore.v1.FeatureStoreService/ListTrainingSets"
+	FeatureStoreService_GetTrainingSet_FullMethodName         = "/waybill.featurestore.v1.FeatureStoreService/GetTrainingSet"
+	FeatureStoreService_RebuildTrainingSet_FullMethodName     = "/waybill.featurestore.v1.FeatureStoreService/RebuildTrainingSet"
+	FeatureStoreService_AblateTrainingSet_FullMethodName      = "/waybill.featurestore.v1.FeatureStoreService/AblateTrainingSet"
+	FeatureStoreService_DownloadTrainingSet_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/DownloadTrainingSet"
+	FeatureStoreService_RetireDefinition_FullMethodName       = "/waybill.featurestore.v1.FeatureStoreService/RetireDefinition"
+	FeatureStoreService_ListQuarantine_FullMethodName         = "/waybill.featurestore.v1.FeatureStoreService/ListQuarantine"
+	FeatureStoreService_ClearQuarantine_FullMethodName        = "/waybill.featurestore.v1.FeatureStoreService/ClearQuarantine"
+	FeatureStoreService_GetTrainingSetBuild_FullMethodName    = "/waybill.featurestore.v1.FeatureStoreService/GetTrainingSetBuild"
+	FeatureStoreService_ListTrainingSetBuilds_FullMethodName  = "/waybill.featurestore.v1.FeatureStoreService/ListTrainingSetBuilds"
+	FeatureStoreService_CancelTrainingSetBuild_FullMethodName = "/waybill.featurestore.v1.FeatureStoreService/CancelTrainingSetBuild"
 )
 
 // FeatureStoreServiceClient is the client API for FeatureStoreService service.
@@ -64,7 +67,8 @@ type FeatureStoreServiceClient interface {
 	IngestFile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[IngestFileRequest, IngestFileResponse], error)
 	// ReadOnline returns the outputs of a service for some entities, with an honest status for every value.
 	ReadOnline(ctx context.Context, in *ReadOnlineRequest, opts ...grpc.CallOption) (*ReadOnlineResponse, error)
-	// CreateTrainingSet joins a spine (CSV or Parquet) with the features of a service as they were known. gRPC only.
+	// CreateTrainingSet joins a spine (CSV or Parquet) with the features of a service as they were known. The work is a build's
+	// and goes on when the caller goes away; who asks for the same again waits for it. gRPC only.
 	CreateTrainingSet(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[CreateTrainingSetRequest, CreateTrainingSetResponse], error)
 	// ListTrainingSets lists training sets, newest first.
 	ListTrainingSets(ctx context.Context, in *ListTrainingSetsRequest, opts ...grpc.CallOption) (*ListTrainingSetsResponse, error)
@@ -74,7 +78,7 @@ type FeatureStoreServiceClient interface {
 	RebuildTrainingSet(ctx context.Context, in *RebuildTrainingSetRequest, opts ...grpc.CallOption) (*RebuildTrainingSetResponse, error)
 	// AblateTrainingSet makes the variants of a training set that go without one group of features each.
 	AblateTrainingSet(ctx context.Context, in *AblateTrainingSetRequest, opts ...grpc.CallOption) (*AblateTrainingSetResponse, error)
-	// DownloadTrainingSet streams the Parquet file. gRPC only.
+	// DownloadTrainingSet streams the Parquet file, or its values as CSV. gRPC only.
 	DownloadTrainingSet(ctx context.Context, in *DownloadTrainingSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadTrainingSetResponse], error)
 	// RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
 	// it. Refused with the list of who reads it while somebody does.
@@ -84,6 +88,13 @@ type FeatureStoreServiceClient interface {
 	ListQuarantine(ctx context.Context, in *ListQuarantineRequest, opts ...grpc.CallOption) (*ListQuarantineResponse, error)
 	// ClearQuarantine deletes waiting rows of a view version. The counts of their batches stay.
 	ClearQuarantine(ctx context.Context, in *ClearQuarantineRequest, opts ...grpc.CallOption) (*ClearQuarantineResponse, error)
+	// GetTrainingSetBuild says how far the making of a training set is.
+	GetTrainingSetBuild(ctx context.Context, in *GetTrainingSetBuildRequest, opts ...grpc.CallOption) (*GetTrainingSetBuildResponse, error)
+	// ListTrainingSetBuilds lists builds of training sets, newest first. They are forgotten 30 days after they ended.
+	ListTrainingSetBuilds(ctx context.Context, in *ListTrainingSetBuildsRequest, opts ...grpc.CallOption) (*ListTrainingSetBuildsResponse, error)
+	// CancelTrainingSetBuild ends a build without a training set. To cancel it again changes nothing; what has ended otherwise,
+	// or is being stored, is refused.
+	CancelTrainingSetBuild(ctx context.Context, in *CancelTrainingSetBuildRequest, opts ...grpc.CallOption) (*CancelTrainingSetBuildResponse, error)
 }
 
 type featureStoreServiceClient struct {
@@ -289,6 +300,36 @@ func (c *featureStoreServiceClient) ClearQuarantine(ctx context.Context, in *Cle
 	return out, nil
 }
 
+func (c *featureStoreServiceClient) GetTrainingSetBuild(ctx context.Context, in *GetTrainingSetBuildRequest, opts ...grpc.CallOption) (*GetTrainingSetBuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTrainingSetBuildResponse)
+	err := c.cc.Invoke(ctx, FeatureStoreService_GetTrainingSetBuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *featureStoreServiceClient) ListTrainingSetBuilds(ctx context.Context, in *ListTrainingSetBuildsRequest, opts ...grpc.CallOption) (*ListTrainingSetBuildsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTrainingSetBuildsResponse)
+	err := c.cc.Invoke(ctx, FeatureStoreService_ListTrainingSetBuilds_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *featureStoreServiceClient) CancelTrainingSetBuild(ctx context.Context, in *CancelTrainingSetBuildRequest, opts ...grpc.CallOption) (*CancelTrainingSetBuildResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelTrainingSetBuildResponse)
+	err := c.cc.Invoke(ctx, FeatureStoreService_CancelTrainingSetBuild_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // FeatureStoreServiceServer is the server API for FeatureStoreService service.
 // All implementations must embed UnimplementedFeatureStoreServiceServer
 // for forward compatibility.
@@ -314,7 +355,8 @@ type FeatureStoreServiceServer interface {
 	IngestFile(grpc.ClientStreamingServer[IngestFileRequest, IngestFileResponse]) error
 	// ReadOnline returns the outputs of a service for some entities, with an honest status for every value.
 	ReadOnline(context.Context, *ReadOnlineRequest) (*ReadOnlineResponse, error)
-	// CreateTrainingSet joins a spine (CSV or Parquet) with the features of a service as they were known. gRPC only.
+	// CreateTrainingSet joins a spine (CSV or Parquet) with the features of a service as they were known. The work is a build's
+	// and goes on when the caller goes away; who asks for the same again waits for it. gRPC only.
 	CreateTrainingSet(grpc.ClientStreamingServer[CreateTrainingSetRequest, CreateTrainingSetResponse]) error
 	// ListTrainingSets lists training sets, newest first.
 	ListTrainingSets(context.Context, *ListTrainingSetsRequest) (*ListTrainingSetsResponse, error)
@@ -324,7 +366,7 @@ type FeatureStoreServiceServer interface {
 	RebuildTrainingSet(context.Context, *RebuildTrainingSetRequest) (*RebuildTrainingSetResponse, error)
 	// AblateTrainingSet makes the variants of a training set that go without one group of features each.
 	AblateTrainingSet(context.Context, *AblateTrainingSetRequest) (*AblateTrainingSetResponse, error)
-	// DownloadTrainingSet streams the Parquet file. gRPC only.
+	// DownloadTrainingSet streams the Parquet file, or its values as CSV. gRPC only.
 	DownloadTrainingSet(*DownloadTrainingSetRequest, grpc.ServerStreamingServer[DownloadTrainingSetResponse]) error
 	// RetireDefinition takes a view or service version out of use, for ever: it takes no rows in and nothing new is made of
 	// it. Refused with the list of who reads it while somebody does.
@@ -334,6 +376,13 @@ type FeatureStoreServiceServer interface {
 	ListQuarantine(context.Context, *ListQuarantineRequest) (*ListQuarantineResponse, error)
 	// ClearQuarantine deletes waiting rows of a view version. The counts of their batches stay.
 	ClearQuarantine(context.Context, *ClearQuarantineRequest) (*ClearQuarantineResponse, error)
+	// GetTrainingSetBuild says how far the making of a training set is.
+	GetTrainingSetBuild(context.Context, *GetTrainingSetBuildRequest) (*GetTrainingSetBuildResponse, error)
+	// ListTrainingSetBuilds lists builds of training sets, newest first. They are forgotten 30 days after they ended.
+	ListTrainingSetBuilds(context.Context, *ListTrainingSetBuildsRequest) (*ListTrainingSetBuildsResponse, error)
+	// CancelTrainingSetBuild ends a build without a training set. To cancel it again changes nothing; what has ended otherwise,
+	// or is being stored, is refused.
+	CancelTrainingSetBuild(context.Context, *CancelTrainingSetBuildRequest) (*CancelTrainingSetBuildResponse, error)
 	mustEmbedUnimplementedFeatureStoreServiceServer()
 }
 
@@ -397,6 +446,15 @@ func (UnimplementedFeatureStoreServiceServer) ListQuarantine(context.Context, *L
 }
 func (UnimplementedFeatureStoreServiceServer) ClearQuarantine(context.Context, *ClearQuarantineRequest) (*ClearQuarantineResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClearQuarantine not implemented")
+}
+func (UnimplementedFeatureStoreServiceServer) GetTrainingSetBuild(context.Context, *GetTrainingSetBuildRequest) (*GetTrainingSetBuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTrainingSetBuild not implemented")
+}
+func (UnimplementedFeatureStoreServiceServer) ListTrainingSetBuilds(context.Context, *ListTrainingSetBuildsRequest) (*ListTrainingSetBuildsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTrainingSetBuilds not implemented")
+}
+func (UnimplementedFeatureStoreServiceServer) CancelTrainingSetBuild(context.Context, *CancelTrainingSetBuildRequest) (*CancelTrainingSetBuildResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelTrainingSetBuild not implemented")
 }
 func (UnimplementedFeatureStoreServiceServer) mustEmbedUnimplementedFeatureStoreServiceServer() {}
 func (UnimplementedFeatureStoreServiceServer) testEmbeddedByValue()                             {}
@@ -714,6 +772,60 @@ func _FeatureStoreService_ClearQuarantine_Handler(srv interface{}, ctx context.C
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FeatureStoreService_GetTrainingSetBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTrainingSetBuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeatureStoreServiceServer).GetTrainingSetBuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeatureStoreService_GetTrainingSetBuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeatureStoreServiceServer).GetTrainingSetBuild(ctx, req.(*GetTrainingSetBuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FeatureStoreService_ListTrainingSetBuilds_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTrainingSetBuildsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeatureStoreServiceServer).ListTrainingSetBuilds(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeatureStoreService_ListTrainingSetBuilds_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeatureStoreServiceServer).ListTrainingSetBuilds(ctx, req.(*ListTrainingSetBuildsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FeatureStoreService_CancelTrainingSetBuild_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelTrainingSetBuildRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeatureStoreServiceServer).CancelTrainingSetBuild(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeatureStoreService_CancelTrainingSetBuild_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeatureStoreServiceServer).CancelTrainingSetBuild(ctx, req.(*CancelTrainingSetBuildRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // FeatureStoreService_ServiceDesc is the grpc.ServiceDesc for FeatureStoreService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -780,6 +892,18 @@ var FeatureStoreService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ClearQuarantine",
 			Handler:    _FeatureStoreService_ClearQuarantine_Handler,
+		},
+		{
+			MethodName: "GetTrainingSetBuild",
+			Handler:    _FeatureStoreService_GetTrainingSetBuild_Handler,
+		},
+		{
+			MethodName: "ListTrainingSetBuilds",
+			Handler:    _FeatureStoreService_ListTrainingSetBuilds_Handler,
+		},
+		{
+			MethodName: "CancelTrainingSetBuild",
+			Handler:    _FeatureStoreService_CancelTrainingSetBuild_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
