@@ -51,11 +51,12 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// devHub is "waybill dev" as a process that can be killed and started again on the same data.
+// devHub is a hub as a process that can be killed and started again on the same data: "waybill dev", or what args say.
 type devHub struct {
 	t          *testing.T
 	dir        string
 	http, grpc string
+	args, env  []string
 	cmd        *exec.Cmd
 }
 
@@ -83,6 +84,15 @@ func newDevHub(t *testing.T) *devHub {
 		t.Fatal(err)
 	}
 	h := &devHub{t: t, dir: dir, http: freeAddr(t), grpc: freeAddr(t)}
+	h.args = []string{"dev", "--data", h.dir, "--http-addr", h.http, "--grpc-addr", h.grpc}
+	h.cleanUp()
+	h.start()
+	return h
+}
+
+// cleanUp ends the hub with the test and shows what it said when that failed.
+func (h *devHub) cleanUp() {
+	t := h.t
 	t.Cleanup(func() {
 		if h.cmd == nil {
 			return
@@ -97,17 +107,16 @@ func newDevHub(t *testing.T) *devHub {
 			said, err := os.ReadFile(h.said())
 			t.Logf("the hub said: %v\n%s", err, said[max(0, len(said)-4000):])
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := os.RemoveAll(h.dir); err != nil {
 			t.Error(err)
 		}
 	})
-	h.start()
-	return h
 }
 
 func (h *devHub) start() {
 	h.t.Helper()
-	h.cmd = program(h.t, "dev", "--data", h.dir, "--http-addr", h.http, "--grpc-addr", h.grpc)
+	h.cmd = program(h.t, h.args...)
+	h.cmd.Env = append(h.cmd.Env, h.env...)
 	said, err := os.OpenFile(h.said(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		h.t.Fatal(err)
@@ -142,13 +151,19 @@ func (h *devHub) await() {
 // killHub ends the hub with no chance to do anything, and starts it again.
 func (h *devHub) killHub() {
 	h.t.Helper()
+	h.end()
+	h.start()
+}
+
+// end ends the hub with no chance to do anything.
+func (h *devHub) end() {
+	h.t.Helper()
 	if err := h.cmd.Process.Kill(); err != nil {
 		h.t.Fatal(err)
 	}
 	if err := h.cmd.Wait(); err == nil {
 		h.t.Fatal("the hub ended by itself")
 	}
-	h.start()
 }
 
 // killPostgres ends the postmaster with no chance to do anything. The hub starts it again.
