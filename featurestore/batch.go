@@ -23,13 +23,13 @@ type Batch struct {
 	now    time.Time
 	rows   int
 	inputs []input // row by row
-	keys   []byte  // of the view that is being looked up, one after another
-	ends   []int   // in keys
+	asks   []ask   // one per view, with its keys
 	hits   []hit   // view by view
-	seqs   []int64 // per view
+	points []int64 // per view: the sequence point
 	found  []hit   // of one row, per view
 	stood  []standing
-	cells  [][]Cell // per row, when the reader computes
+	boxed  bool     // cells are made
+	cells  [][]Cell // per row, when the reader computes or the caller wants them
 }
 
 // input is a value as it came in.
@@ -70,14 +70,19 @@ func (r *Reader) Batch(rows int) (*Batch, error) {
 	if rows < 1 || rows > MaxBatch {
 		return nil, waybill.InvalidField("rows", "must be 1 to "+strconv.Itoa(MaxBatch))
 	}
+	return r.batch(rows), nil
+}
+
+// batch begins a read of any number of rows.
+func (r *Reader) batch(rows int) *Batch {
 	b, ok := batchPool.Get().(*Batch)
 	if !ok {
 		b = new(Batch)
 	}
-	b.reader, b.rows = r, rows
+	b.reader, b.rows, b.boxed = r, rows, len(r.exprs) > 0 || r.chained
 	b.inputs = resize(b.inputs, rows*len(r.service.Inputs))
 	clear(b.inputs)
-	return b, nil
+	return b
 }
 
 func resize[T any](s []T, n int) []T {
@@ -90,6 +95,9 @@ func resize[T any](s []T, n int) []T {
 // Release gives the batch back. Neither it nor what it returned may be used afterwards.
 func (b *Batch) Release() {
 	clear(b.hits) // they hold slabs
+	for i := range b.asks {
+		b.asks[i].online, b.asks[i].hits = nil, nil
+	}
 	clear(b.found)
 	clear(b.stood)
 	clear(b.inputs)
@@ -129,78 +137,113 @@ func (b *Batch) Set(row, input int, v any) {
 func (b *Batch) at(row, input int) *input { return &b.inputs[row*len(b.reader.service.Inputs)+input] }
 
 // Read answers the batch as of now, each view at one sequence point. Errors: Invalid for inputs that do not fit, by name;
-// Unavailable while the log of a view has not been read.
+// Unavailable while the log of a view has not been read, or when online rows live elsewhere and are lost there.
 func (b *Batch) Read(ctx context.Context, now time.Time) error {
 	r := b.reader
-	if err := r.ready(); err != nil {
-		return err
-	}
 	b.now = now
-	b.seqs, b.hits = resize(b.seqs, len(r.views)), resize(b.hits, len(r.views)*b.rows)
+	b.asks, b.points, b.hits = resize(b.asks, len(r.views)), resize(b.points, len(r.views)), resize(b.hits, len(r.views)*b.rows)
 	clear(b.hits)
-	for v, o := range r.online {
-		b.seqs[v] = o.seq.Load()
-	}
-	for v, o := range r.online {
-		if r.views[v].keys == nil { // stands in for others only
-			continue
+	b.cells = b.cells[:0]
+	if b.boxed {
+		for i := range b.rows {
+			if err := b.box(i); err != nil {
+				return err
+			}
 		}
-		if err := b.lookUp(v, o); err != nil {
+	}
+	for v := range r.views {
+		b.points[v] = newest
+		if err := b.askFor(v); err != nil {
 			return err
 		}
 	}
-	if err := b.check(); err != nil {
+	if !b.boxed {
+		if err := b.check(); err != nil {
+			return err
+		}
+	}
+	if err := r.find(ctx, now.UnixMicro(), b.asks, b.points); err != nil {
 		return err
 	}
-	b.cells = b.cells[:0]
-	if len(r.exprs) == 0 && !r.chained {
+	if !b.boxed {
 		return nil
 	}
 	for i := range b.rows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		cells := make([]Cell, 0, len(r.service.Inputs)+len(r.features)+len(r.exprs))
-		for k := range r.service.Inputs {
-			cells = append(cells, b.inputCell(i, k))
-		}
-		b.found = resize(b.found, len(r.views))
-		for v := range r.views {
-			b.found[v] = b.hits[v*b.rows+i]
-		}
-		var err error
-		if cells, b.stood, err = r.compute(cells, b.found, b.stood, b.seqs, now.UnixMicro()); err != nil {
+		if err := b.compute(ctx, i); err != nil {
 			return err
 		}
-		b.cells = append(b.cells, cells)
 	}
 	return nil
 }
 
-// lookUp finds the rows of one view: first all keys, then all rows, so that the memory's latencies overlap.
-func (b *Batch) lookUp(v int, o *online) error {
-	l := &b.reader.views[v]
-	b.keys, b.ends = b.keys[:0], b.ends[:0]
+// box makes the cells of a row's inputs.
+func (b *Batch) box(i int) error {
+	r := b.reader
+	cells := make([]Cell, 0, len(r.service.Inputs)+len(r.features)+len(r.exprs))
+	for k := range r.service.Inputs {
+		c := &r.service.Inputs[k]
+		v, err := typed(*c, b.at(i, k).any())
+		if err != nil {
+			return waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, c.Name), err.Error())
+		}
+		cells = append(cells, cellOf(c.Name, v))
+	}
+	b.cells = append(b.cells, cells)
+	return nil
+}
+
+// compute appends features and expressions to the cells of a row's inputs.
+func (b *Batch) compute(ctx context.Context, i int) (err error) {
+	r, cells := b.reader, b.cells[i]
+	b.found = resize(b.found, len(r.views))
+	for v := range r.views {
+		b.found[v] = b.hits[v*b.rows+i]
+	}
+	for j := range r.features {
+		f := &r.features[j]
+		cells = append(cells, f.cell(&b.found[f.view], r.online[f.view].layout))
+	}
+	if r.chained {
+		if err := b.fallBack(ctx, cells, b.found); err != nil {
+			return err
+		}
+	}
+	b.cells[i], err = r.evaluate(cells)
+	return err
+}
+
+// askFor makes the keys of a view: of all rows, or of none for a view that only stands in for others.
+func (b *Batch) askFor(v int) (err error) {
+	l, a := &b.reader.views[v], &b.asks[v]
+	a.view, a.keys, a.ends, a.hits = v, a.keys[:0], a.ends[:0], b.hits[v*b.rows:(v+1)*b.rows]
+	if l.keys == nil {
+		return nil
+	}
 	for i := range b.rows {
 		for j, k := range l.keys {
-			var err error
-			if b.keys, err = l.appendInput(b.keys, j, &b.reader.service.Inputs[k], b.at(i, k)); err != nil {
-				return waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, b.reader.service.Inputs[k].Name), err.Error()+"; it is a join key of "+l.ref.String())
+			in := &b.reader.service.Inputs[k]
+			if !b.boxed {
+				a.keys, err = l.appendInput(a.keys, j, in, b.at(i, k))
+			} else if value := b.cells[i][k].Value; value == nil {
+				err = errMissing
+			} else {
+				a.keys = appendKey(a.keys, l.tokens.tokenise(l.columns[j], value))
+			}
+			if err != nil {
+				return waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, in.Name), err.Error()+"; it is a join key of "+l.ref.String())
 			}
 		}
-		b.ends = append(b.ends, len(b.keys))
-	}
-	from, now, hits := 0, b.now.UnixMicro(), b.hits[v*b.rows:]
-	for i, end := range b.ends {
-		hits[i] = o.find(b.keys[from:end], b.seqs[v], now)
-		from = end
+		a.ends = append(a.ends, len(a.keys))
 	}
 	return nil
 }
 
 // appendInput writes join key j of the view, which came in as an input. The usual types go straight from the wire to the key.
 func (l *lookup) appendInput(b []byte, j int, c *Column, in *input) ([]byte, error) {
-	plain := c.Min == nil && c.Max == nil && len(c.Values) == 0 && c.Pattern == nil && c.MaxLength == 0 && !l.columns[j].personal()
+	plain := l.plain[j]
 	switch {
 	case in.kind == inputNumber && plain && c.Type == Int64 && in.num == math.Trunc(in.num) && math.Abs(in.num) < 1<<53:
 		return binary.BigEndian.AppendUint64(append(b, 'i'), uint64(int64(in.num))), nil
@@ -222,11 +265,8 @@ var errMissing = fmt.Errorf("is missing")
 
 // check types the inputs that are no join keys.
 func (b *Batch) check() error {
-	for k := range b.reader.service.Inputs {
+	for _, k := range b.reader.unkeyed {
 		c := &b.reader.service.Inputs[k]
-		if b.reader.isKey(k) {
-			continue
-		}
 		for i := range b.rows {
 			if _, err := typed(*c, b.at(i, k).any()); err != nil {
 				return waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, c.Name), err.Error())
@@ -234,17 +274,6 @@ func (b *Batch) check() error {
 		}
 	}
 	return nil
-}
-
-func (r *Reader) isKey(input int) bool {
-	for i := range r.views {
-		for _, k := range r.views[i].keys {
-			if k == input {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // inputCell returns an input as a cell; it was checked.
@@ -263,7 +292,7 @@ func (b *Batch) Rows() int { return b.rows }
 // Views calls each with the view versions that were read and the commit up to which each was seen.
 func (b *Batch) Views(each func(view waybill.VersionRef, seq int64)) {
 	for v := range b.reader.views {
-		each(b.reader.views[v].ref, b.seqs[v])
+		each(b.reader.views[v].ref, b.points[v])
 	}
 }
 

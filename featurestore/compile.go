@@ -18,7 +18,8 @@ type plan struct {
 	outputs  []Column  // with the strictest sensitivity of what each is made of
 	places   []int     // output → place among the cells
 	secrets  []Secret
-	chained  bool // some view has others that stand in for it
+	unkeyed  []int // places of inputs that are no join key of a view
+	chained  bool  // some view has others that stand in for it
 }
 
 // lookup is one row of one view, which all of the view's features are read from.
@@ -28,6 +29,7 @@ type lookup struct {
 	chain []level // the views that stand in for it, the nearest first
 
 	columns []Column // the join keys as the view has them
+	plain   []bool   // the input of each has no constraint, and its value is no token: it is the key as it stands
 	tokens  tokens   // of its personal join keys; see Store.tokenising
 }
 
@@ -177,6 +179,11 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 // finish lays the outputs out.
 func (c *compiler) finish(names []string, places []int) *plan {
 	p := c.plan
+	for k := range p.service.Inputs {
+		if !slices.ContainsFunc(p.views, func(l lookup) bool { return slices.Contains(l.keys, k) }) {
+			p.unkeyed = append(p.unkeyed, k)
+		}
+	}
 	for i, name := range names {
 		n := places[i]
 		p.places, p.outputs = append(p.places, n), append(p.outputs, c.columns[n])
@@ -223,7 +230,9 @@ func (c *compiler) look(ref waybill.VersionRef) (int, error) {
 		if n < 0 {
 			return 0, waybill.InvalidField("inputs", fmt.Sprintf("lack the join key %s (%s) of %s", k.Name, k.Type, ref))
 		}
+		in := &c.service.Inputs[n]
 		l.keys = append(l.keys, n)
+		l.plain = append(l.plain, in.Min == nil && in.Max == nil && len(in.Values) == 0 && in.Pattern == nil && in.MaxLength == 0 && !k.personal())
 	}
 	c.views = append(c.views, l)
 	return len(c.views) - 1, nil

@@ -1,194 +1,137 @@
 package featurestore
 
 import (
-	"bytes"
-	"hash/maphash"
-	"slices"
-	"sort"
-	"sync"
+	"context"
+	"iter"
 	"sync/atomic"
 	"time"
+
+	"waybill"
 )
 
-// online is the memory of one view version: the newest row of every key in packed form, and those it beat for as long as
-// a reader may still want them. One goroutine writes at a time (Store.apply); any number read.
+// online is what a hub knows of one view version's online rows: the newest row of every key in packed form, and those it
+// beat for as long as a reader may still want them. Where the rows themselves are, its home says.
 type online struct {
 	view   *View
+	key    viewKey
 	layout *layout
 	ttl    time.Duration
-	seed   maphash.Seed
-	shards [onlineShards]shard
-	seq    atomic.Int64 // commits that readers see
-	ready  atomic.Bool  // the whole log was here once: what is not in memory does not exist
+	rows   rows
+	seq    atomic.Int64 // commits that readers see at least
+	ready  atomic.Bool  // the whole log was here once: what is not there does not exist
+	spare  *online      // the same rows in the home that readers turn to when this one cannot answer; or nil
 
 	// Guarded by Store.apply: why the log cannot be followed beyond seq, and when that is tried again.
 	failed error
 	wait   time.Duration
 	retry  time.Time
-
-	// The writer's own: seq at the last sweep, and when that was. At the next, no reader is that old any more.
-	swept   int64
-	sweptAt time.Time
 }
 
-// The sizes of the parts. A shard is what is copied at once when memory is tidied up.
-const (
-	onlineShards = 64
-	firstSlab    = 1 << 10
-	firstIndex   = 8
-	slabBits     = 18 // a slab has at most 256 KiB, except one that holds a single larger row
-	tagBits      = 16
-	maxGarbage   = 4 // a shard is tidied up when its garbage is more than 1/4 of what lives in it
-	minGarbage   = 4 << 10
-)
-
-// settle is how long after its event time a row may still be in the future of a reader, who took his time a little earlier.
-// It is also how long a reader may take between his sequence point and his last row.
-const settle = time.Second
-
-// shard holds the rows of some of the keys. Rows lie one after another in slabs without pointers, which the garbage
-// collector passes over. A slot of the index is a hash tag and where a row lies; a row that was published never changes
-// and never moves within its generation. So readers need no lock: they load the generation and then the slot.
-type shard struct {
-	gen atomic.Pointer[generation]
-
-	// The writer's own.
-	keys, used int // keys; bytes of the newest slab that are taken
-	live, dead int // bytes of rows that something points to, and of all else
-
-	mu    sync.RWMutex
-	older map[uint64][]place // by hash of the key: rows that newer ones beat, in the winner's order; written under mu
+func newOnline(h home, key viewKey, v *View, ttl time.Duration) *online {
+	o := &online{view: v, key: key, layout: newLayout(v), ttl: ttl}
+	o.rows = h.open(o)
+	return o
 }
 
-// generation is an index and the slabs its slots point into. Slabs are added by replacing the generation; the index is
-// shared between generations until it is full.
-type generation struct {
-	index []atomic.Uint64 // open addressing, linear probing; 0 is empty
-	slabs [][]byte
+// home is where the online rows of every view live. There are three: the hub's own memory, a Redis or Valkey that hubs
+// share, and Postgres, which stands in for that.
+type home interface {
+	// open returns the rows of one view version.
+	open(o *online) rows
+	// find answers all asks or none, as of now (µs). Unavailable means that the home cannot say what is true: it has lost
+	// rows, or does not answer. It never guesses.
+	find(ctx context.Context, now int64, asks []ask) error
 }
 
-// place says where a row lies: the slab's number, then the offset in it.
-type place uint64
+// rows takes the log of one view version in. One goroutine of the hub calls it at a time (Store.apply); other hubs may do
+// the same to the same rows.
+type rows interface {
+	// begin says up to which commit the rows are there, −1 when they are not: then everything is put again, from a snapshot
+	// and the log. What was put and not published is dropped.
+	begin(ctx context.Context, now time.Time) (have int64, err error)
+	// put takes one row in; nth is its place within its commit, fromSnapshot when it comes out of a snapshot.
+	put(ctx context.Context, b []byte, nth uint32, now int64) error
+	// publish says that every row up to a commit was put. After that online.seq may show it to readers.
+	publish(ctx context.Context, seq int64) error
+	// capture returns every row up to a commit, beaten ones that readers may still want included. It is called under
+	// Store.apply and is quick; the rows are read afterwards, while others are put in. A row may come twice.
+	capture(ctx context.Context, seq int64) iter.Seq2[[]byte, error]
+}
 
-func placeOf(slab, at int) place     { return place(slab)<<slabBits | place(at) }
-func (p place) slot(h uint64) uint64 { return h>>(64-tagBits)<<(64-tagBits) | uint64(p+1) }
-func placeIn(slot uint64) place      { return place(slot<<tagBits>>tagBits) - 1 }
+// fromSnapshot is after every place in a commit: of rows that tie, a snapshot has the one that won.
+const fromSnapshot = ^uint32(0)
 
-func (g *generation) row(p place) []byte {
-	slab := int(p >> slabBits)
-	if slab >= len(g.slabs) {
-		return nil // put there after the generation was loaded
+// ask is a look-up of keys in one view at one sequence point.
+type ask struct {
+	view   int     // of the reader
+	online *online // of the home that is asked
+	keys   []byte  // encoded join keys, one after another
+	ends   []int   // of each in keys
+	hits   []hit   // one for each: the answers
+	seq    int64   // the sequence point; newest is replaced by what that was
+	least  int64   // the home must have at least this commit
+}
+
+// begin notes what the home must have, before it is asked: what is published meanwhile is not held against its answer.
+func (a *ask) begin() error {
+	if !a.online.ready.Load() {
+		return a.online.unread()
 	}
-	return g.slabs[slab][p&(1<<slabBits-1):]
+	a.least = max(a.seq, a.online.seq.Load())
+	return nil
 }
 
-// home is where the probing for a hash begins.
-func (g *generation) home(h uint64) int {
-	return int(uint64(uint32(h)) * uint64(len(g.index)) >> 32)
+// key is a key of an ask.
+func (a *ask) key(row int) []byte {
+	from := 0
+	if row > 0 {
+		from = a.ends[row-1]
+	}
+	return a.keys[from:a.ends[row]]
 }
 
-func newOnline(v *View, ttl time.Duration) *online {
-	return &online{view: v, layout: newLayout(v), ttl: ttl, seed: maphash.MakeSeed()}
+// newest is the sequence point of a reader who does not have one yet.
+const newest = -1
+
+// hit is what a look-up found: a row and what it is worth.
+type hit struct {
+	packed
+	status Status // Present, NotFound, OutsideMaxAge
 }
 
-func (o *online) hash(key []byte) uint64 { return maphash.Bytes(o.seed, key) }
-
-func (o *online) shard(h uint64) *shard { return &o.shards[h>>32%onlineShards] }
-
-// get returns the winner for a key among the rows of the commits up to seq whose event time is not after now (µs), and
-// whether there is one. Readers of the past (a row ahead of the clock, a commit that is being applied) take a lock; all
-// others take none.
-func (o *online) get(key []byte, seq, now int64) (packed, bool) {
-	h := o.hash(key)
-	s := o.shard(h)
-	p, _, found := s.newest(h, key)
-	if !found || p.event <= now && p.seq <= seq {
-		return p, found
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	g := s.gen.Load()
-	older := s.older[h]
-	for i := len(older) - 1; i >= 0; i-- {
-		if p := parseRow(g.row(older[i])); p.event <= now && p.seq <= seq && bytes.Equal(p.key, key) {
-			return p, true
-		}
-	}
-	return packed{}, false
-}
-
-// newest finds the row that the index has for a key, and where it lies.
-func (s *shard) newest(h uint64, key []byte) (packed, place, bool) {
-again:
-	g := s.gen.Load()
-	if g == nil {
-		return packed{}, 0, false
-	}
-	for i := g.home(h); ; {
-		slot := g.index[i].Load()
-		if slot == 0 {
-			return packed{}, 0, false
-		}
-		if slot>>(64-tagBits) == h>>(64-tagBits) {
-			b := g.row(placeIn(slot))
-			if b == nil {
-				goto again
-			}
-			if p := parseRow(b); bytes.Equal(p.key, key) {
-				return p, placeIn(slot), true
-			}
-		}
-		if i++; i == len(g.index) {
-			i = 0
-		}
-	}
-}
-
-// put takes a packed row in; the caller is the one writer. What is beaten stays for readers who may not see the winner
-// yet: those of an earlier time or of an earlier commit. How much that is, is bounded by what is accepted ahead of the
-// clock and by one commit. Before the log was here once there are no readers.
-func (o *online) put(b []byte, now int64) {
-	p := parseRow(b)
-	b = b[:o.layout.size(b, &p)]
-	h := o.hash(p.key)
-	s := o.shard(h)
-	old, at, found := s.newest(h, p.key)
-	if !found {
-		s.insert(o, h, s.store(b))
-		return
-	}
-	settled := now - settle.Microseconds()
+// judge says what the row of a key is worth by its age.
+func (o *online) judge(p packed, found bool, now int64) hit {
 	switch {
-	case old.beats(&p):
-		if o.past(&old, settled) {
+	case !found:
+		return hit{status: NotFound}
+	case o.ttl > 0 && now-p.event > o.ttl.Microseconds():
+		return hit{p, OutsideMaxAge}
+	}
+	return hit{p, Present}
+}
+
+// publish makes a commit visible, whole.
+func (o *online) publish(ctx context.Context, seq int64) error {
+	if err := o.rows.publish(ctx, seq); err != nil {
+		return err
+	}
+	o.atLeast(seq)
+	return nil
+}
+
+// atLeast raises seq: a home that shares its rows answers no reader of this hub from before it.
+func (o *online) atLeast(seq int64) {
+	for {
+		old := o.seq.Load()
+		if seq <= old || o.seq.CompareAndSwap(old, seq) {
 			return
 		}
-		s.mu.Lock()
-		s.keep(o, h, s.store(b), settled)
-		s.mu.Unlock()
-	case o.past(&p, settled):
-		s.replace(h, at, s.store(b))
-		s.discard(o, at)
-	default:
-		s.mu.Lock() // whoever sees the new row and may not finds the old one
-		s.keep(o, h, at, settled)
-		s.replace(h, at, s.store(b))
-		s.mu.Unlock()
 	}
-	s.tidy(o)
 }
 
-// past says whether every reader may see a row: then what it beats is of no use to any of them.
-func (o *online) past(r *packed, settled int64) bool {
-	return r.event <= settled && (r.seq <= o.swept || !o.ready.Load())
-}
-
-// discard counts a row that nothing points to any more.
-func (s *shard) discard(o *online, p place) {
-	b := s.gen.Load().row(p)
-	r := parseRow(b)
-	n := o.layout.size(b, &r)
-	s.live, s.dead = s.live-n, s.dead+n
+// unread is the error for a view whose log this hub has not read to its end once.
+func (o *online) unread() error {
+	return waybill.Errorf(waybill.Unavailable, "the rows of %s have not been read from its log by this hub; the hub's log says why, and it tries again", o.key.ref)
 }
 
 // beats is the winner rule. A tie is within one commit, and there the row that comes later wins.
@@ -202,248 +145,7 @@ func (p *packed) beats(q *packed) bool {
 	return p.seq > q.seq
 }
 
-// store copies a row into the newest slab. Readers of the generation can reach bytes that are being written, but no slot
-// points to them before they are.
-func (s *shard) store(b []byte) place {
-	g := s.gen.Load()
-	if g == nil {
-		g = &generation{index: make([]atomic.Uint64, firstIndex)}
-	}
-	n := len(g.slabs)
-	if n == 0 || len(g.slabs[n-1])-s.used < len(b) {
-		size := firstSlab
-		if n > 0 {
-			s.dead += len(g.slabs[n-1]) - s.used
-			size = min(1<<slabBits, 2*len(g.slabs[n-1]))
-		}
-		g = &generation{index: g.index, slabs: append(slices.Clip(g.slabs), make([]byte, max(size, len(b))))}
-		s.gen.Store(g)
-		s.used = 0
-		n++
-	}
-	at := s.used
-	copy(g.slabs[n-1][at:], b)
-	s.used += len(b)
-	s.live += len(b)
-	return placeOf(n-1, at)
-}
-
-// insert adds a key that is not there.
-func (s *shard) insert(o *online, h uint64, p place) {
-	g := s.gen.Load()
-	if s.keys++; s.keys*8 > len(g.index)*7 {
-		g = s.grow(o, g, s.keys+s.keys/4+firstIndex)
-	}
-	g.add(h, p)
-}
-
-func (g *generation) add(h uint64, p place) {
-	i := g.home(h)
-	for g.index[i].Load() != 0 {
-		if i++; i == len(g.index) {
-			i = 0
-		}
-	}
-	g.index[i].Store(p.slot(h))
-}
-
-// replace points the slot of a row that is there to another of the same key.
-func (s *shard) replace(h uint64, old, p place) {
-	g := s.gen.Load()
-	for i := g.home(h); ; {
-		if g.index[i].Load() == old.slot(h) {
-			g.index[i].Store(p.slot(h))
-			return
-		}
-		if i++; i == len(g.index) {
-			i = 0
-		}
-	}
-}
-
-// grow makes a generation with a larger index over the same slabs.
-func (s *shard) grow(o *online, g *generation, size int) *generation {
-	next := &generation{index: make([]atomic.Uint64, size), slabs: g.slabs}
-	for i := range g.index {
-		if slot := g.index[i].Load(); slot != 0 {
-			p := placeIn(slot)
-			r := parseRow(g.row(p))
-			next.add(o.hash(r.key), p)
-		}
-	}
-	s.gen.Store(next)
-	return next
-}
-
-// keep puts a row that is beaten among the older ones, unless one of these beats it and is past. The caller holds mu.
-func (s *shard) keep(o *online, h uint64, p place, settled int64) {
-	if s.older == nil {
-		s.older = map[uint64][]place{}
-	}
-	g := s.gen.Load()
-	r := parseRow(g.row(p))
-	list := s.older[h]
-	at := sort.Search(len(list), func(i int) bool {
-		q := parseRow(g.row(list[i]))
-		return q.beats(&r)
-	})
-	if at < len(list) {
-		if q := parseRow(g.row(list[at])); o.past(&q, settled) && bytes.Equal(q.key, r.key) {
-			s.discard(o, p)
-			return
-		}
-	}
-	s.older[h] = slices.Insert(list, at, p)
-}
-
-// sweep forgets older rows that no reader can want: a later row of the key is past for all of them. It does so at most
-// once in the time that a reader may take. The caller is the one writer.
-func (o *online) sweep(now time.Time) {
-	if now.Sub(o.sweptAt) < settle {
-		return
-	}
-	settled := now.Add(-settle).UnixMicro()
-	for i := range o.shards {
-		s := &o.shards[i]
-		if len(s.older) == 0 { // only written here and in keep
-			continue
-		}
-		s.mu.Lock()
-		g := s.gen.Load()
-		for h, list := range s.older {
-			if kept := o.wanted(s, g, h, list, settled); len(kept) == 0 {
-				delete(s.older, h)
-			} else {
-				s.older[h] = kept
-			}
-		}
-		s.mu.Unlock()
-		s.tidy(o)
-	}
-	o.swept, o.sweptAt = o.seq.Load(), now
-}
-
-// wanted returns the part of a list of older rows that readers may still want. Rows of two keys with one hash all stay.
-func (o *online) wanted(s *shard, g *generation, h uint64, list []place, settled int64) []place {
-	key := parseRow(g.row(list[0])).key
-	newest, _, found := s.newest(h, key)
-	cut := 0
-	for i, p := range list {
-		r := parseRow(g.row(p))
-		if !found || !bytes.Equal(r.key, key) {
-			return list
-		}
-		if o.past(&r, settled) {
-			cut = i
-		}
-	}
-	if found && o.past(&newest, settled) {
-		cut = len(list)
-	}
-	for _, p := range list[:cut] {
-		s.discard(o, p)
-	}
-	return list[cut:]
-}
-
-// tidy copies what lives in a shard into slabs of its own when too much of it is garbage. Readers of the old generation
-// keep it alive until they are done.
-func (s *shard) tidy(o *online) {
-	if s.dead < minGarbage || s.dead < s.live/maxGarbage {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := s.gen.Load()
-	// The copies are published in one step, so they go into a shard of their own first.
-	fresh := shard{}
-	fresh.gen.Store(&generation{index: make([]atomic.Uint64, s.keys+s.keys/4+firstIndex)})
-	move := func(p place) (uint64, place) {
-		b := old.row(p)
-		r := parseRow(b)
-		return o.hash(r.key), fresh.store(b[:o.layout.size(b, &r)])
-	}
-	for i := range old.index {
-		if slot := old.index[i].Load(); slot != 0 {
-			h, p := move(placeIn(slot))
-			fresh.gen.Load().add(h, p)
-		}
-	}
-	for _, list := range s.older {
-		for i := range list {
-			_, list[i] = move(list[i])
-		}
-	}
-	s.used, s.live, s.dead = fresh.used, fresh.live, fresh.dead
-	s.gen.Store(fresh.gen.Load())
-}
-
-// capture returns every row of a moment, those ahead of the clock and those they beat included. It is called by the one
-// writer and is quick; the rows are read afterwards, while others are put in.
-func (o *online) capture() (each func(yield func(b []byte) bool)) {
-	type part struct {
-		gen    *generation
-		places []place
-	}
-	parts := make([]part, 0, onlineShards)
-	for i := range o.shards {
-		s := &o.shards[i]
-		g := s.gen.Load()
-		if g == nil {
-			continue
-		}
-		p := part{g, make([]place, 0, s.keys)}
-		for j := range g.index {
-			if slot := g.index[j].Load(); slot != 0 {
-				p.places = append(p.places, placeIn(slot))
-			}
-		}
-		for _, list := range s.older {
-			p.places = append(p.places, list...)
-		}
-		parts = append(parts, p)
-	}
-	return func(yield func(b []byte) bool) {
-		for _, p := range parts {
-			for _, at := range p.places {
-				b := p.gen.row(at)
-				r := parseRow(b)
-				if !yield(b[:o.layout.size(b, &r)]) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// reserve makes room in the indices for about as many keys. It is for a memory that nobody reads.
-func (o *online) reserve(keys int) {
-	for i := range o.shards {
-		n := keys / onlineShards
-		o.shards[i].gen.Store(&generation{index: make([]atomic.Uint64, n+n/4+firstIndex)})
-	}
-}
-
-// clear empties a memory that nobody reads.
-func (o *online) clear() {
-	for i := range o.shards {
-		s := &o.shards[i]
-		s.gen.Store(nil)
-		s.keys, s.used, s.live, s.dead, s.older = 0, 0, 0, 0, nil
-	}
-}
-
-// memory returns how many keys there are, and the bytes of slabs and indices.
-func (o *online) memory() (keys, size int) {
-	for i := range o.shards {
-		s := &o.shards[i]
-		keys += s.keys
-		if g := s.gen.Load(); g != nil {
-			size += 8 * len(g.index)
-			for _, slab := range g.slabs {
-				size += len(slab)
-			}
-		}
-	}
-	return keys, size
+// ties says whether two rows of one key are of one moment of both clocks and of one commit: no reader wants the earlier.
+func (p *packed) ties(q *packed) bool {
+	return p.event == q.event && p.knowledge == q.knowledge && p.seq == q.seq
 }

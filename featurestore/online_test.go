@@ -2,13 +2,19 @@ package featurestore
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"waybill"
+	"waybill/internal/pgtest"
 )
 
 // numbersView is a view of one number by one text.
@@ -20,14 +26,99 @@ func (o *online) pack(key string, event, knowledge, seq, n int64) []byte {
 	return o.layout.pack([]row{{key: encodeKey([]any{key}), event: event, knowledge: knowledge, values: []any{n, fmt.Sprint("text ", n)}}}, knowledge, seq)
 }
 
-func (o *online) number(t interface{ Fatalf(string, ...any) }, key string, seq, now int64) (int64, bool) {
-	p, ok := o.get([]byte(encodeKey([]any{key})), seq, now)
-	if !ok {
+// kept is a view version's online rows in one of their homes, as a test drives them.
+type kept struct {
+	*online
+	home home
+	test interface{ Fatal(args ...any) }
+}
+
+// overHomes runs a test for every home of online rows: memory, a real Redis and a real Postgres. Outside of memory every
+// step is a journey, so the test does 1 of every share of what it does in memory.
+func overHomes(t *testing.T, test func(t *testing.T, h home, share int)) {
+	t.Run("Memory", func(t *testing.T) {
+		t.Parallel()
+		test(t, inMemory{}, 1)
+	})
+	t.Run("Redis", func(t *testing.T) {
+		t.Parallel()
+		test(t, newTier(t, pgtest.Redis(t)), 25)
+	})
+	t.Run("Postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, postgres{pgtest.DB(t)}, 100)
+	})
+}
+
+// newTier connects to a server under an id of its own.
+func newTier(t testing.TB, url string) *tier {
+	t.Helper()
+	h, err := openTier(context.Background(), url, waybill.NewID(time.Now()).String(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.close)
+	return h
+}
+
+var keptNumber atomic.Int64
+
+// keep makes the rows of a view of its own, of which nothing is known.
+func keep(t interface{ Fatal(args ...any) }, h home, v *View, ttl time.Duration, now int64) *kept {
+	key := viewKey{"acme", waybill.VersionRef{Name: v.Name, Version: int(keptNumber.Add(1))}}
+	k := &kept{newOnline(h, key, v, ttl), h, t}
+	k.look(time.UnixMicro(now))
+	return k
+}
+
+func (k *kept) must(err error) {
+	if err != nil {
+		k.test.Fatal(err)
+	}
+}
+
+// look is what a hub does before it writes, and once in a while.
+func (k *kept) look(now time.Time) {
+	_, err := k.rows.begin(context.Background(), now)
+	k.must(err)
+}
+
+func (k *kept) put(b []byte, nth int64, now int64) {
+	k.must(k.rows.put(context.Background(), b, uint32(nth), now))
+}
+
+// flush writes what is on the way, and publishes nothing.
+func (k *kept) flush() {
+	switch r := k.rows.(type) {
+	case *tierRows:
+		for i := range r.buckets {
+			k.must(r.flush(context.Background(), &r.buckets[i]))
+		}
+	case *postgresRows:
+		k.must(r.flush(context.Background(), -1))
+	}
+}
+
+func (k *kept) show(seq int64) { k.must(k.publish(context.Background(), seq)) }
+
+// at is what a reader gets, who may also read rows that are not here whole yet.
+func (k *kept) at(key string, seq, now int64) hit {
+	ready := k.ready.Swap(true)
+	defer k.ready.Store(ready)
+	asks := []ask{{online: k.online, keys: []byte(encodeKey([]any{key})), hits: []hit{{}}, seq: seq}}
+	asks[0].ends = []int{len(asks[0].keys)}
+	k.must(k.home.find(context.Background(), now, asks))
+	return asks[0].hits[0]
+}
+
+func (k *kept) number(key string, seq, now int64) (int64, bool) {
+	h := k.at(key, seq, now)
+	if h.status == NotFound {
 		return 0, false
 	}
-	n, _ := o.layout.value(&p, 0).(int64)
-	if s := o.layout.value(&p, 1); s != fmt.Sprint("text ", n) {
-		t.Fatalf("the row of %d has the text %v", n, s)
+	n, _ := k.layout.value(&h.packed, 0).(int64)
+	if s := k.layout.value(&h.packed, 1); s != fmt.Sprint("text ", n) {
+		k.test.Fatal("the row of ", n, " has the text ", s)
 	}
 	return n, true
 }
@@ -35,72 +126,76 @@ func (o *online) number(t interface{ Fatalf(string, ...any) }, key string, seq, 
 // Many rows of one key ahead of the clock cost no more each than the first.
 func TestOnline_ManyRowsAhead(t *testing.T) {
 	t.Parallel()
-	o := newOnline(numbersView(), 0)
-	start := time.Now()
-	now := start.UnixMicro()
-	const n = 100_000
-	for i := range int64(n) {
-		o.put(o.pack("k", now+1_000_000+i, now, i+2, i), now)
-		o.put(o.pack("k", now+1_000_000+i, now, i+1, -i), now) // beaten
-	}
-	if took := time.Since(start); took > time.Minute { // a second alone and without the race detector; a square of it would be hours
-		t.Errorf("%d rows took %v", n, took)
-	}
-	const all = n + 2
-	o.seq.Store(all)
-	o.ready.Store(true)
-	if n, ok := o.number(t, "k", all, now); ok {
-		t.Errorf("a value from the future: %v", n)
-	}
-	for _, i := range []int64{0, 1, 77_777, n - 1} {
-		if got, ok := o.number(t, "k", all, now+1_000_000+i); !ok || got != i {
-			t.Errorf("at row %d: %v", i, got)
+	overHomes(t, func(t *testing.T, h home, share int) {
+		start := time.Now()
+		now := start.UnixMicro()
+		o := keep(t, h, numbersView(), 0, now)
+		n := int64(100_000 / share)
+		all := n + 2
+		for i := range n {
+			o.put(o.pack("k", now+1_000_000+i, now, i+2, i), 0, now)
+			o.put(o.pack("k", now+1_000_000+i, now, i+1, -i), 0, now) // beaten
 		}
-	}
-	later := start.Add(10 * time.Second)
-	o.put(o.pack("k", later.UnixMicro(), later.UnixMicro(), all+1, n), later.UnixMicro())
-	o.seq.Store(all + 1)
-	for i := range 3 {
-		o.sweep(later.Add(time.Duration(i) * 2 * time.Second))
-	}
-	for i := range o.shards {
-		if len(o.shards[i].older) > 0 {
-			t.Error("rows are kept behind a winner of which every reader knows")
+		o.show(all)
+		if took := time.Since(start); took > time.Minute { // a second alone and without the race detector; a square of it would be hours
+			t.Errorf("%d rows took %v", n, took)
 		}
-	}
-	if _, size := o.memory(); size > 64<<10 {
-		t.Errorf("one row takes %d bytes", size)
-	}
+		o.ready.Store(true)
+		if n, ok := o.number("k", all, now); ok {
+			t.Errorf("a value from the future: %v", n)
+		}
+		for _, i := range []int64{0, 1, n * 7 / 9, n - 1} {
+			if got, ok := o.number("k", all, now+1_000_000+i); !ok || got != i {
+				t.Errorf("at row %d: %v", i, got)
+			}
+		}
+		later := start.Add(10 * time.Second)
+		o.look(later)
+		o.put(o.pack("k", later.UnixMicro(), later.UnixMicro(), all+1, n), 0, later.UnixMicro())
+		o.show(all + 1)
+		for i := range 4 {
+			o.look(later.Add(time.Duration(i) * 2 * time.Second))
+		}
+		left := 0
+		for _, err := range o.rows.capture(context.Background(), all+1) {
+			if left++; err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, inPostgres := o.rows.(*postgresRows) // where they go with the next row of the key
+		if left != 1 && !inPostgres {
+			t.Errorf("%d rows are kept behind a winner of which every reader knows", left-1)
+		}
+		if a, ok := o.rows.(*arena); ok {
+			if _, size := a.memory(); size > 64<<10 {
+				t.Errorf("one row takes %d bytes", size)
+			}
+		}
+	})
 }
 
 // Whatever rows come in whatever order, a reader of a time and a sequence point gets the winner among the rows that
 // both allow: as a search through all of them says.
 func TestOnline_LikeASearch(t *testing.T) {
 	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		type line struct {
-			key           string
-			event, seq, n int64
-		}
-		o := newOnline(numbersView(), 0)
-		o.ready.Store(rapid.Bool().Draw(t, "ready"))
-		const base = int64(1_000_000_000)
-		now := base
-		var lines []line
-		key := rapid.SampledFrom([]string{"", "a", "b", "c", "dd"})
-		last := int64(0)
-		for seq := int64(1); seq <= int64(rapid.IntRange(1, 30).Draw(t, "commits")); seq++ {
-			now += rapid.Int64Range(0, 1_500_000).Draw(t, "pause")
-			for range rapid.IntRange(1, 5).Draw(t, "rows") {
-				l := line{key.Draw(t, "key"), now + rapid.Int64Range(-3, 3).Draw(t, "event")*700_000, seq, int64(len(lines))}
-				o.put(o.pack(l.key, l.event, now, l.seq, l.n), now)
-				lines = append(lines, l)
+	overHomes(t, func(t *testing.T, h home, share int) {
+		cases := 0
+		rapid.Check(t, func(t *rapid.T) {
+			if cases++; cases*share > 1000 && share > 1 {
+				return
 			}
-			// A reader who began before the commit was published, and one who begins after.
-			for _, at := range []int64{last, seq} {
-				if at == 0 || at < seq && !o.ready.Load() {
-					continue
-				}
+			type line struct {
+				key           string
+				event, seq, n int64
+			}
+			const base = int64(1_000_000_000)
+			now := base
+			o := keep(t, h, numbersView(), 0, now)
+			o.ready.Store(rapid.Bool().Draw(t, "ready"))
+			var lines []line
+			key := rapid.SampledFrom([]string{"", "a", "b", "c", "dd"})
+			last := int64(0)
+			check := func(at int64) {
 				for _, k := range []string{"", "a", "b", "c", "dd", "none"} {
 					when := now + rapid.Int64Range(0, 3_000_000).Draw(t, "ahead")
 					var want *line
@@ -110,16 +205,33 @@ func TestOnline_LikeASearch(t *testing.T) {
 							want = l
 						}
 					}
-					got, ok := o.number(t, k, at, when)
+					got, ok := o.number(k, at, when)
 					if ok != (want != nil) || ok && got != want.n {
 						t.Fatalf("key %q at %d and commit %d: %d, %v; want %+v of %+v", k, when, at, got, ok, want, lines)
 					}
 				}
 			}
-			o.seq.Store(seq)
-			last = seq
-			o.sweep(time.UnixMicro(now))
-		}
+			for seq := int64(1); seq <= int64(rapid.IntRange(1, 30).Draw(t, "commits")); seq++ {
+				now += rapid.Int64Range(0, 1_500_000).Draw(t, "pause")
+				for range rapid.IntRange(1, 5).Draw(t, "rows") {
+					l := line{key.Draw(t, "key"), now + rapid.Int64Range(-3, 3).Draw(t, "event")*700_000, seq, int64(len(lines))}
+					o.put(o.pack(l.key, l.event, now, l.seq, l.n), l.n, now)
+					lines = append(lines, l)
+				}
+				o.flush()
+				// A reader who began before the commit was published, before and after that, and one who begins after.
+				if last > 0 && o.ready.Load() {
+					check(last)
+				}
+				o.show(seq)
+				if last > 0 && o.ready.Load() {
+					check(last)
+				}
+				check(seq)
+				last = seq
+				o.look(time.UnixMicro(now))
+			}
+		})
 	})
 }
 
@@ -127,45 +239,89 @@ func TestOnline_LikeASearch(t *testing.T) {
 // and never goes back.
 func TestOnline_ReadersAndAWriter(t *testing.T) {
 	t.Parallel()
-	o := newOnline(numbersView(), 0)
-	o.ready.Store(true)
-	const keys = 3000
-	deadline := time.Now().Add(2 * time.Second)
-	var wg sync.WaitGroup
-	for r := range 3 {
-		wg.Go(func() {
-			random := rand.New(rand.NewPCG(uint64(r), 1))
-			seen := make([]int64, keys)
-			for time.Now().Before(deadline) {
-				seq := o.seq.Load()
-				i := random.IntN(keys)
-				n, ok := o.number(t, fmt.Sprint("key ", i), seq, time.Now().UnixMicro())
-				if ok && (n%keys != int64(i) || n < seen[i]) {
-					t.Errorf("key %d has %d after %d", i, n, seen[i])
-				}
-				if ok {
+	overHomes(t, func(t *testing.T, h home, share int) {
+		o := keep(t, h, numbersView(), 0, time.Now().UnixMicro())
+		const keys = 3000
+		o.show(0)
+		o.ready.Store(true)
+		deadline := time.Now().Add(2 * time.Second)
+		var wg sync.WaitGroup
+		for r := range 3 {
+			wg.Go(func() {
+				random := rand.New(rand.NewPCG(uint64(r), 1))
+				seen := make([]int64, keys)
+				for time.Now().Before(deadline) {
+					i := random.IntN(keys)
+					asks := []ask{{online: o.online, keys: []byte(encodeKey([]any{fmt.Sprint("key ", i)})), hits: []hit{{}}, seq: newest}}
+					asks[0].ends = []int{len(asks[0].keys)}
+					if err := h.find(context.Background(), time.Now().UnixMicro(), asks); err != nil {
+						t.Error(err)
+						return
+					}
+					p := asks[0].hits[0]
+					if p.status == NotFound {
+						if seen[i] > 0 {
+							t.Errorf("key %d is gone after %d", i, seen[i])
+						}
+						continue
+					}
+					n, _ := o.layout.value(&p.packed, 0).(int64)
+					if n%keys != int64(i) || n < seen[i] || o.layout.value(&p.packed, 1) != fmt.Sprint("text ", n) {
+						t.Errorf("key %d has %d after %d", i, n, seen[i])
+					}
 					seen[i] = n
 				}
-			}
-		})
-	}
-	seq := int64(0)
-	for ; time.Now().Before(deadline); seq++ {
-		now := time.Now().UnixMicro()
-		for j := range int64(50) {
-			i := (seq*50 + j*7) % keys
-			o.put(o.pack(fmt.Sprint("key ", i), now-1, now, seq+1, seq*keys+i), now)
+			})
 		}
-		o.seq.Store(seq + 1)
-		o.sweep(time.Now())
-	}
-	wg.Wait()
-	for i := range 2 {
-		o.sweep(deadline.Add(time.Duration(i+1) * 2 * time.Second))
-	}
-	if n, size := o.memory(); n != keys || size > 1<<20 {
-		t.Errorf("%d keys in %d bytes after %d commits", n, size, seq)
-	}
+		seq := int64(0)
+		for ; time.Now().Before(deadline); seq++ {
+			now := time.Now().UnixMicro()
+			for j := range int64(50) {
+				i := (seq*50 + j*7) % keys
+				o.put(o.pack(fmt.Sprint("key ", i), now-1, now, seq+1, seq*keys+i), j, now)
+			}
+			o.show(seq + 1)
+			o.look(time.Now())
+		}
+		wg.Wait()
+		for i := range 2 {
+			o.look(deadline.Add(time.Duration(i+1) * 2 * time.Second))
+		}
+		if a, ok := o.rows.(*arena); ok {
+			if n, size := a.memory(); n != keys || size > 1<<20 {
+				t.Errorf("%d keys in %d bytes after %d commits", n, size, seq)
+			}
+		}
+	})
+}
+
+// Of two rows of a key that tie the later in the commit is served, also by a hub that starts from a snapshot that was taken
+// while readers might still have wanted the earlier.
+func TestOnline_TiesInASnapshot(t *testing.T) {
+	t.Parallel()
+	overHomes(t, func(t *testing.T, h home, _ int) {
+		now := time.Now().UnixMicro()
+		o := keep(t, h, numbersView(), 0, now)
+		o.show(0)
+		o.ready.Store(true)
+		for n := range int64(3) {
+			o.put(o.pack("k", now, now, 1, n), n, now)
+		}
+		o.show(1)
+		again := keep(t, h, numbersView(), 0, now)
+		for b, err := range o.rows.capture(context.Background(), 1) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			again.put(b, int64(fromSnapshot), now)
+		}
+		again.show(1)
+		for _, k := range []*kept{o, again} {
+			if n, ok := k.number("k", 1, now); !ok || n != 2 {
+				t.Errorf("%d, %v; want the last", n, ok)
+			}
+		}
+	})
 }
 
 // What a packed row says is what went in, and bytes that were changed are refused or are still a row.

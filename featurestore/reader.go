@@ -2,7 +2,6 @@ package featurestore
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"time"
 
@@ -43,8 +42,9 @@ type Vector struct {
 // Reader reads one service version. It is immutable and safe for concurrent use.
 type Reader struct {
 	*plan
-	version waybill.VersionRef
-	online  []*online // per looked-up view
+	version     waybill.VersionRef
+	online      []*online // per looked-up view
+	home, spare home      // of the store
 }
 
 // cachedReader is a compiled service and when its version was last found to be the one asked for.
@@ -94,12 +94,12 @@ func (s *Store) compile(ctx context.Context, tenant waybill.Tenant, sv storedSer
 	return s.open(ctx, tenant, p, waybill.VersionRef{Name: sv.Name, Version: sv.Version})
 }
 
-// open finds the memory that a plan reads from.
+// open finds the online rows that a plan reads.
 func (s *Store) open(ctx context.Context, tenant waybill.Tenant, p *plan, version waybill.VersionRef) (*Reader, error) {
 	if err := s.tokenising(tenant, p); err != nil {
 		return nil, err
 	}
-	r := &Reader{plan: p, version: version}
+	r := &Reader{plan: p, version: version, home: s.home, spare: s.spare}
 	for _, l := range p.views {
 		o, err := s.online(ctx, viewKey{tenant, l.ref})
 		if err != nil {
@@ -134,86 +134,49 @@ func (r *Reader) Secrets() []Secret { return r.secrets }
 // Read returns a vector per row. Rows hold the service's inputs by name; one that is absent is null, but a join key
 // that is null or of another type is an Invalid error that names it. All features of a view come from one row of it, all
 // rows of a view from one sequence point, and no value from after now. Errors: Unavailable while the log of a view has
-// not been read.
+// not been read, or when online rows live elsewhere and are lost there.
 func (r *Reader) Read(ctx context.Context, now time.Time, rows []map[string]any) ([]Vector, error) {
-	if err := r.ready(); err != nil {
+	b := r.batch(len(rows))
+	defer b.Release()
+	for i, in := range rows {
+		for k := range r.service.Inputs {
+			if v := in[r.service.Inputs[k].Name]; v != nil {
+				b.Set(i, k, v)
+			}
+		}
+	}
+	b.boxed = true
+	if err := b.Read(ctx, now); err != nil {
 		return nil, err
 	}
-	seqs := make([]int64, len(r.online))
-	for j, o := range r.online {
-		seqs[j] = o.seq.Load()
-	}
 	out := make([]Vector, len(rows))
-	found := make([]hit, len(r.views))
-	var stood []standing
-	var key []byte
-	for i, in := range rows {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		cells, err := r.inputs(i, in)
-		if err != nil {
-			return nil, err
-		}
-		for j := range r.views {
-			if r.views[j].keys == nil {
-				continue
-			}
-			if key, err = r.views[j].appendKey(key[:0], cells); err != nil {
-				return nil, waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, err.Error()), "is missing; it is a join key of "+r.views[j].ref.String())
-			}
-			found[j] = r.online[j].find(key, seqs[j], now.UnixMicro())
-		}
-		if cells, stood, err = r.compute(cells, found, stood, seqs, now.UnixMicro()); err != nil {
-			return nil, err
-		}
-		out[i] = r.vector(cells)
+	for i := range out {
+		out[i] = r.vector(b.cells[i])
 	}
 	return out, nil
 }
 
-// compute appends features and expressions to a row's inputs. stood is a buffer.
-func (r *Reader) compute(cells []Cell, found []hit, stood []standing, seqs []int64, now int64) ([]Cell, []standing, error) {
-	for j := range r.features {
-		f := &r.features[j]
-		cells = append(cells, f.cell(&found[f.view], r.online[f.view].layout))
+// find answers asks, from the spare home when the first cannot.
+func (r *Reader) find(ctx context.Context, now int64, asks []ask, points []int64) error {
+	for i := range asks {
+		asks[i].online, asks[i].seq = r.online[asks[i].view], points[asks[i].view]
 	}
-	var err error
-	if r.chained {
-		if stood, err = r.fallBack(cells, found, stood, seqs, now); err != nil {
-			return nil, stood, err
+	err := r.home.find(ctx, now, asks)
+	if err != nil && r.spare != nil && waybill.CodeOf(err) == waybill.Unavailable {
+		for i := range asks {
+			asks[i].online, asks[i].seq = r.online[asks[i].view].spare, points[asks[i].view]
+		}
+		if again := r.spare.find(ctx, now, asks); waybill.CodeOf(again) != waybill.Unavailable {
+			err = again
 		}
 	}
-	cells, err = r.evaluate(cells)
-	return cells, stood, err
-}
-
-// ready says whether the log of every view has been read.
-func (r *Reader) ready() error {
-	for i, o := range r.online {
-		if !o.ready.Load() {
-			return waybill.Errorf(waybill.Unavailable, "the rows of %s have not been read from its log by this hub; the hub's log says why, and it tries again", r.views[i].ref)
-		}
+	if err != nil {
+		return err
+	}
+	for i := range asks {
+		points[asks[i].view] = asks[i].seq
 	}
 	return nil
-}
-
-// hit is what a look-up found: a row and what it is worth.
-type hit struct {
-	packed
-	status Status // Present, NotFound, OutsideMaxAge
-}
-
-// find looks a key up and judges the age of its row.
-func (o *online) find(key []byte, seq, now int64) hit {
-	p, ok := o.get(key, seq, now)
-	switch {
-	case !ok:
-		return hit{status: NotFound}
-	case o.ttl > 0 && now-p.event > o.ttl.Microseconds():
-		return hit{p, OutsideMaxAge}
-	}
-	return hit{p, Present}
 }
 
 // standing is a row that stands in for that of a view.
@@ -223,25 +186,30 @@ type standing struct {
 }
 
 // fallBack looks for what stands in for rows that are missing or too old, and puts their values into the cells of the
-// features, with where they came from. stood is a buffer.
-func (r *Reader) fallBack(cells []Cell, found []hit, stood []standing, seqs []int64, now int64) ([]standing, error) {
-	stood = stood[:0]
+// features of a row, with where they came from.
+func (b *Batch) fallBack(ctx context.Context, cells []Cell, found []hit) error {
+	r, stood := b.reader, b.stood[:0]
 	for j := range r.views {
 		s := standing{level: -1}
 		if len(r.views[j].chain) > 0 && found[j].status != Present {
 			err := r.eachKey(j, cells, func(level int, key []any) (bool, error) {
-				view := r.views[j].chain[level].view
-				if h := r.online[view].find([]byte(encodeKey(key)), seqs[view], now); h.status == Present {
+				text := []byte(encodeKey(key))
+				one := []ask{{view: r.views[j].chain[level].view, keys: text, ends: []int{len(text)}, hits: []hit{{}}}}
+				if err := r.find(ctx, b.now.UnixMicro(), one, b.points); err != nil {
+					return false, err
+				}
+				if h := one[0].hits[0]; h.status == Present {
 					s = standing{h, level}
 				}
 				return s.level >= 0, nil
 			})
 			if err != nil {
-				return stood, err
+				return err
 			}
 		}
 		stood = append(stood, s)
 	}
+	b.stood = stood
 	for j := range r.features {
 		f := &r.features[j]
 		s := &stood[f.view]
@@ -256,35 +224,7 @@ func (r *Reader) fallBack(cells []Cell, found []hit, stood []standing, seqs []in
 		}
 		cells[len(r.service.Inputs)+j] = c
 	}
-	return stood, nil
-}
-
-// missingKey is the name of a join key without a value.
-type missingKey string
-
-func (m missingKey) Error() string { return string(m) }
-
-// appendKey writes the view's join key from the inputs at the head of cells.
-func (l *lookup) appendKey(b []byte, cells []Cell) ([]byte, error) {
-	for i, n := range l.keys {
-		if cells[n].Value == nil {
-			return nil, missingKey(cells[n].Name)
-		}
-		b = appendKey(b, l.tokens.tokenise(l.columns[i], cells[n].Value))
-	}
-	return b, nil
-}
-
-func (r *Reader) inputs(i int, in map[string]any) ([]Cell, error) {
-	cells := make([]Cell, 0, len(r.service.Inputs)+len(r.features)+len(r.exprs))
-	for _, c := range r.service.Inputs {
-		v, err := typed(c, in[c.Name])
-		if err != nil {
-			return nil, waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, c.Name), err.Error())
-		}
-		cells = append(cells, cellOf(c.Name, v))
-	}
-	return cells, nil
+	return nil
 }
 
 func cellOf(name string, v any) Cell {
@@ -395,15 +335,24 @@ func (s *Store) Await(ctx context.Context, tenant waybill.Tenant, ref waybill.Ve
 		return err
 	}
 	for o.seq.Load() < seq {
-		failed, waiting, err := s.refresh(ctx)
+		failed, _, err := s.refresh(ctx)
 		if o.seq.Load() >= seq {
+			break
+		}
+		stuck := s.stuck(o)
+		if stuck != nil && o.spare != nil && o.spare.seq.Load() >= seq {
+			o.atLeast(seq) // from now on the home answers no reader before it has it, and the spare one does
 			break
 		}
 		if err != nil && ctx.Err() == nil {
 			return err
 		}
 		s.complain(ctx, failed)
-		if len(failed)+len(waiting) > 0 && s.stuck(o) { // the caller's view, and not some other
+		switch {
+		case stuck == nil: // some other view is
+		case waybill.CodeOf(stuck) == waybill.Unavailable:
+			return stuck
+		default:
 			return waybill.Errorf(waybill.Unavailable, "the log of %s@v%d cannot be read beyond commit %d; the hub's log says why, and it tries again", v.Name, v.Version, o.seq.Load())
 		}
 		select {
@@ -415,8 +364,9 @@ func (s *Store) Await(ctx context.Context, tenant waybill.Tenant, ref waybill.Ve
 	return nil
 }
 
-func (s *Store) stuck(o *online) bool {
+// stuck says why a view cannot be followed, nil when it can.
+func (s *Store) stuck(o *online) error {
 	s.apply.Lock()
 	defer s.apply.Unlock()
-	return o.failed != nil
+	return o.failed
 }

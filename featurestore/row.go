@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"math/big"
@@ -366,32 +367,61 @@ var errRow = waybill.Errorf(waybill.Corrupt, "a stored row does not have the for
 // next checks the row at the head of b and returns it and what follows it. After that, nothing that reads the row can
 // leave its bytes.
 func (l *layout) next(b []byte) (row, rest []byte, err error) {
-	if len(b) < 9 || b[0] != rowFormat {
+	key, body, ok := soundHead(b)
+	if !ok {
 		return nil, nil, errRow
+	}
+	if _, err := l.parseKey(b[key:body]); err != nil {
+		return nil, nil, err
+	}
+	n, ok := l.soundBody(b[body:])
+	if !ok {
+		return nil, nil, errRow
+	}
+	return b[: body+n : body+n], b[body+n:], nil
+}
+
+// sound takes apart what should be one row of a key, whole; ok is false when it is not.
+func (l *layout) sound(b, key []byte) (p packed, ok bool) {
+	from, body, ok := soundHead(b)
+	if !ok || !bytes.Equal(b[from:body], key) {
+		return p, false
+	}
+	if n, ok := l.soundBody(b[body:]); !ok || body+n != len(b) {
+		return p, false
+	}
+	return parseRow(b), true
+}
+
+// soundHead finds where a row's key and body begin.
+func soundHead(b []byte) (key, body int, ok bool) {
+	if len(b) < 9 || b[0] != rowFormat {
+		return 0, 0, false
 	}
 	at := 9
 	_, n := binary.Varint(b[at:])
 	if n <= 0 {
-		return nil, nil, errRow
+		return 0, 0, false
 	}
 	at += n
 	if _, n = binary.Uvarint(b[at:]); n <= 0 {
-		return nil, nil, errRow
+		return 0, 0, false
 	}
 	at += n
 	size, n := binary.Uvarint(b[at:])
 	if n <= 0 || size > uint64(len(b)-at-n) {
-		return nil, nil, errRow
+		return 0, 0, false
 	}
 	at += n
-	if _, err := l.parseKey(b[at : at+int(size)]); err != nil {
-		return nil, nil, err
+	return at, at + int(size), true
+}
+
+// soundBody finds how long the body at the head of b is.
+func (l *layout) soundBody(b []byte) (size int, ok bool) {
+	if len(b) < l.bitmap+l.fixed {
+		return 0, false
 	}
-	at += int(size)
-	if len(b)-at < l.bitmap+l.fixed {
-		return nil, nil, errRow
-	}
-	nulls, fixed, variable := b[at:at+l.bitmap], b[at+l.bitmap:at+l.bitmap+l.fixed], b[at+l.bitmap+l.fixed:]
+	nulls, fixed, variable := b[:l.bitmap], b[l.bitmap:l.bitmap+l.fixed], b[l.bitmap+l.fixed:]
 	from := 0
 	for i := range l.features {
 		s := &l.features[i]
@@ -399,17 +429,16 @@ func (l *layout) next(b []byte) (row, rest []byte, err error) {
 		case kindString, kindBytes, kindList:
 			to := int(binary.LittleEndian.Uint32(fixed[s.at:]))
 			if to < from || to > len(variable) {
-				return nil, nil, errRow
+				return 0, false
 			}
 			if s.kind == kindList && nulls[i/8]&(1<<(i%8)) == 0 && !soundList(variable[from:to], s.elem) {
-				return nil, nil, errRow
+				return 0, false
 			}
 			from = to
 		default:
 		}
 	}
-	at += l.bitmap + l.fixed + from
-	return b[:at:at], b[at:], nil
+	return l.bitmap + l.fixed + from, true
 }
 
 func soundList(b []byte, k kind) bool {

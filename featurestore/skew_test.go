@@ -21,16 +21,20 @@ const skewCases = 10_000
 // time afterwards. Rows come late, ahead of the clock, twice for one event time, and null; some are too old.
 func TestOnline_IsTheJoin(t *testing.T) {
 	t.Parallel()
+	overHomes(t, onlineIsTheJoin)
+}
+
+func onlineIsTheJoin(t *testing.T, h home, share int) {
 	const base = int64(1_700_000_000_000_000)
 	when := &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "UTC"}
 	schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
 		{Name: "event", Type: when}, {Name: "knowledge", Type: when}, {Name: "seq", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	compared, statuses := 0, map[Status]int{}
-	for seed := range uint64(skewCases) {
+	for seed := range uint64(skewCases / share) {
 		random := rand.New(rand.NewPCG(seed, 5))
 		step := []int64{1, 1000, 400_000, 3_000_000}[random.IntN(4)] // µs: from ties to ages
 		ttl := time.Duration(random.Int64N(3)*random.Int64N(8)*step) * time.Microsecond
-		o := newOnline(numbersView(), ttl)
+		o := keep(t, h, numbersView(), ttl, base)
 		if random.IntN(4) > 0 {
 			o.ready.Store(true) // from the first commit on; otherwise as at a start
 		}
@@ -64,16 +68,17 @@ func TestOnline_IsTheJoin(t *testing.T) {
 				history.Field(3).(*array.TimestampBuilder).Append(arrow.Timestamp(now))
 				history.Field(4).(*array.Int64Builder).Append(seq)
 			}
-			for rest := o.layout.pack(rows, now, seq); len(rest) > 0; {
+			nth := int64(0)
+			for rest := o.layout.pack(rows, now, seq); len(rest) > 0; nth++ {
 				b, next, err := o.layout.next(rest)
 				if err != nil {
 					t.Fatal(err)
 				}
-				o.put(b, now)
+				o.put(b, nth, now)
 				rest = next
 			}
-			o.seq.Store(seq)
-			if o.sweep(time.UnixMicro(now)); seq == last {
+			o.show(seq)
+			if o.look(time.UnixMicro(now)); seq == last {
 				o.ready.Store(true)
 			}
 			// Reads until the next commit comes; one at the same µs would be known at the time of the read, too.
@@ -86,10 +91,10 @@ func TestOnline_IsTheJoin(t *testing.T) {
 					at += random.Int64N(12) * step
 				}
 				key := string(rune('a' + random.IntN(4)))
-				h := o.find([]byte(encodeKey([]any{key})), o.seq.Load(), at)
-				r := read{key, at, h, nil}
-				if h.status == Present {
-					r.n = o.layout.value(&h.packed, 0)
+				found := o.at(key, o.seq.Load(), at)
+				r := read{key, at, found, nil}
+				if found.status == Present {
+					r.n = o.layout.value(&found.packed, 0)
 				}
 				reads = append(reads, r)
 			}
@@ -140,9 +145,9 @@ func TestOnline_IsTheJoin(t *testing.T) {
 		}
 	}
 	for _, s := range []Status{Present, NotFound, OutsideMaxAge} {
-		if statuses[s] < skewCases/10 {
+		if statuses[s] < skewCases/share/10 {
 			t.Errorf("%s came %d times only", s, statuses[s])
 		}
 	}
-	t.Logf("%d random logs, %d values compared: %v", skewCases, compared, statuses)
+	t.Logf("%d random logs, %d values compared: %v", skewCases/share, compared, statuses)
 }

@@ -12,7 +12,7 @@ import (
 	"waybill/internal/pg"
 )
 
-// A snapshot is what a hub's memory held of one view version after a commit. It is derived from the log and may be lost:
+// A snapshot is the online rows of one view version after a commit. It is derived from the log and may be lost:
 // a hub that finds none, or a damaged one, reads the log from its beginning.
 
 const snapshotPrefix = "featurestore/snapshots"
@@ -44,7 +44,7 @@ type snapshot struct {
 }
 
 // Snapshot writes the online rows of every view version of which enough came since its last snapshot: SnapshotRows, and
-// a quarter of what memory holds. It is the periodic job behind quick starts. When it is killed, nothing names the parts
+// a quarter of what the last one has. It is the periodic job behind quick starts. When it is killed, nothing names the parts
 // that it wrote.
 func (s *Store) Snapshot(ctx context.Context) error {
 	var failed []error
@@ -63,8 +63,8 @@ func (s *Store) Snapshot(ctx context.Context) error {
 
 func (s *Store) snapshot(ctx context.Context, key viewKey, o *online) error {
 	s.apply.Lock()
-	seq, rows := o.seq.Load(), o.capture()
-	keys, _ := o.memory()
+	seq := o.seq.Load()
+	rows := o.rows.capture(ctx, seq)
 	s.apply.Unlock()
 	last, err := s.lastSnapshot(ctx, key, seq)
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *Store) snapshot(ctx context.Context, key viewKey, o *online) error {
 	if err := s.pool.QueryRow(ctx, string(selectRowsSince), key.tenant, key.ref.Name, key.ref.Version, last.seq, seq).Scan(&since); err != nil {
 		return fmt.Errorf("select rows since: %w", err)
 	}
-	if since < s.snapshotRows || since < int64(keys)/4 {
+	if since < s.snapshotRows || since < last.rows/4 {
 		return nil
 	}
 	snap := snapshot{seq: seq}
@@ -87,7 +87,10 @@ func (s *Store) snapshot(ctx context.Context, key viewKey, o *online) error {
 		snap.parts, part = append(snap.parts, object.Key), part[:0]
 		return nil
 	}
-	for b := range rows {
+	for b, err := range rows {
+		if err != nil {
+			return err
+		}
 		if len(part) > 0 && len(part)+len(b) > partBytes {
 			if err := flush(); err != nil {
 				return err
@@ -151,26 +154,33 @@ func (s *Store) lastSnapshot(ctx context.Context, key viewKey, seq int64) (snap 
 	return snap, nil
 }
 
-// restore fills an empty memory, which nobody reads yet, from the newest snapshot up to seq. It stays empty when there is
-// none that can be read. The caller holds apply.
-func (s *Store) restore(ctx context.Context, key viewKey, o *online, seq int64) error {
-	snap, err := s.lastSnapshot(ctx, key, seq)
+// restore puts the newest snapshot up to end into rows that nobody reads yet, and returns the commit that it is of: 0 when
+// there is none that can be read. The caller holds apply.
+func (s *Store) restore(ctx context.Context, o *online, end int64) (have int64, err error) {
+	snap, err := s.lastSnapshot(ctx, o.key, end)
 	if err != nil || snap.seq == 0 {
-		return err
+		return 0, err
 	}
-	o.reserve(int(snap.rows))
-	if err := s.readSnapshot(ctx, &snap, o); err != nil {
-		o.clear()
-		if ctx.Err() == nil {
-			s.logger.WarnContext(ctx, "a snapshot cannot be read; the log is read from its beginning", "view", key.ref.String(), "commit", snap.seq, "error", err)
-		}
-		return ctx.Err()
+	a, inMemory := o.rows.(*arena)
+	if inMemory {
+		a.reserve(int(snap.rows))
 	}
-	o.seq.Store(snap.seq)
-	return nil
+	err = s.readSnapshot(ctx, &snap, o)
+	if err == nil {
+		return snap.seq, o.publish(ctx, snap.seq)
+	}
+	if inMemory {
+		a.clear()
+	}
+	if ctx.Err() != nil || errors.Is(err, errBusy) || waybill.CodeOf(err) == waybill.Unavailable {
+		return 0, err // says nothing about the snapshot
+	}
+	s.logger.WarnContext(ctx, "a snapshot cannot be read; the log is read from its beginning", "view", o.key.ref.String(), "commit", snap.seq, "error", err)
+	// Rows of it that were put are rows of the log, and stay.
+	return 0, nil
 }
 
-// readSnapshot puts the rows of a snapshot into memory, the next part coming while one is put in.
+// readSnapshot puts the rows of a snapshot, the next part coming while one is put in.
 func (s *Store) readSnapshot(ctx context.Context, snap *snapshot, o *online) error {
 	type part struct {
 		data []byte
@@ -203,7 +213,9 @@ func (s *Store) readSnapshot(ctx context.Context, snap *snapshot, o *online) err
 			if r := parseRow(b); r.seq > snap.seq {
 				return waybill.Errorf(waybill.Corrupt, "a snapshot of commit %d holds a row of commit %d", snap.seq, r.seq)
 			}
-			o.put(b, now)
+			if err := o.rows.put(ctx, b, fromSnapshot, now); err != nil {
+				return err
+			}
 			rest = next
 		}
 	}

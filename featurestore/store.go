@@ -35,9 +35,16 @@ type Config struct {
 	// Submit enqueues a build of a training set in a transaction: Store.BuildTrainingSet is to be called with its subject, by
 	// whichever hub, again when that fails or dies. Nil: who asks for a training set makes it himself.
 	Submit func(ctx context.Context, tx pgx.Tx, subject string) error
+
+	// Online says where online rows live: "memory" (the default), or the URL of a Redis or Valkey that hubs share, for more
+	// rows than fit into memory: redis://host:6379, rediss:// with TLS, several nodes of a cluster by ?addr=host:port.
+	Online string
+	// OnlineLost says what reads do while that server is away or has lost rows: "error" (the default), they are Unavailable;
+	// or "postgres", they read rows that hubs then also keep in Postgres.
+	OnlineLost string
 }
 
-// Store publishes definitions, takes commits in and serves online rows from memory.
+// Store publishes definitions, takes commits in and serves online rows from memory, or from where Config.Online says.
 type Store struct {
 	pool   *pgxpool.Pool
 	bucket *bucket.Bucket
@@ -53,7 +60,10 @@ type Store struct {
 
 	decoding chan struct{} // one for each file that is being read into memory
 
-	apply   sync.Mutex // held while commits are applied to memory, in order
+	home  home // of the online rows
+	spare home // when that is lost; or nil
+
+	apply   sync.Mutex // held while commits are applied to online rows, in order
 	views   sync.Map   // viewKey → *online
 	readers sync.Map   // viewKey of a service → cachedReader; version 0 is "the latest"
 	adhoc   adhocReaders
@@ -68,29 +78,80 @@ const (
 	selectLatest pg.SQL = `
 SELECT version, revision, digest, yaml FROM featurestore.definition
 WHERE tenant = $1 AND kind = $2 AND name = $3 AND ($4 = 0 OR version = $4) ORDER BY version DESC, revision DESC LIMIT 1`
-	selectLogs pg.SQL = `SELECT tenant, view, version, seq FROM featurestore.log`
+	selectLogs   pg.SQL = `SELECT tenant, view, version, seq FROM featurestore.log`
+	insertHomeID pg.SQL = `INSERT INTO featurestore.online_home DEFAULT VALUES ON CONFLICT DO NOTHING`
+	selectHomeID pg.SQL = `SELECT id::text FROM featurestore.online_home`
 )
 
 // decoders is how many files may be read into memory at once.
 const decoders = 2
 
-// Open loads the winners of every view into memory. A view whose log cannot be read is logged, answers Unavailable and
-// is tried again; the others are served. Call Run to follow the log.
+// Open brings the online rows of every view to the end of its log. A view whose log cannot be read, or whose rows cannot be
+// written, is logged, answers Unavailable and is tried again; the others are served. Call Run to follow the log, and Close
+// in the end. Errors: Invalid for Config.Online and OnlineLost that are not as said there; Conflict for a server that may
+// evict rows.
 func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (*Store, error) {
 	s := newStore(pool, b, c)
 	if err := s.needsTokenKey(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.openHomes(ctx, c); err != nil {
+		return nil, err
+	}
 	failed, _, err := s.refresh(ctx)
 	if err != nil {
+		s.Close()
 		return nil, err
 	}
 	s.complain(ctx, failed)
 	return s, nil
 }
 
+// openHomes finds the homes of online rows.
+func (s *Store) openHomes(ctx context.Context, c Config) error {
+	switch {
+	case c.OnlineLost != "" && c.OnlineLost != "error" && c.OnlineLost != "postgres":
+		return waybill.InvalidField("online-lost", "must be error or postgres")
+	case c.Online == "" || c.Online == "memory":
+		if c.OnlineLost == "postgres" {
+			return waybill.InvalidField("online-lost", "is for online rows in a Redis or Valkey; those in memory are not lost while the hub runs")
+		}
+		return nil
+	}
+	id, err := s.homeID(ctx)
+	if err != nil {
+		return err
+	}
+	t, err := openTier(ctx, c.Online, id, s.logger)
+	if err != nil {
+		return err
+	}
+	if s.home = t; c.OnlineLost == "postgres" {
+		s.spare = postgres{s.pool}
+	}
+	return nil
+}
+
+// homeID is what tells the rows of this database from those of others on one server. It is made by the first hub.
+func (s *Store) homeID(ctx context.Context) (id string, err error) {
+	if _, err := s.pool.Exec(ctx, string(insertHomeID)); err != nil {
+		return "", fmt.Errorf("insert id of online rows: %w", err)
+	}
+	if err := s.pool.QueryRow(ctx, string(selectHomeID)).Scan(&id); err != nil {
+		return "", fmt.Errorf("select id of online rows: %w", err)
+	}
+	return id, nil
+}
+
+// Close ends the connections to where online rows live. Nothing may be read afterwards.
+func (s *Store) Close() {
+	if t, ok := s.home.(*tier); ok {
+		t.close()
+	}
+}
+
 func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, submit: c.Submit, partCells: partCells, decoding: make(chan struct{}, decoders)}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, submit: c.Submit, partCells: partCells, home: inMemory{}, decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
@@ -168,38 +229,66 @@ func (s *Store) refresh(ctx context.Context) (failed, waiting []error, err error
 			failed = append(failed, err)
 			continue
 		}
-		o.sweep(s.clock())
-		if o.seq.Load() >= e.Seq {
-			o.ready.Store(true)
-			continue
-		}
-		if o.failed != nil && s.clock().Before(o.retry) {
-			waiting = append(waiting, o.failed)
-			continue
-		}
-		if !o.ready.Load() && o.seq.Load() == 0 {
-			if err = s.restore(ctx, key, o, e.Seq); err != nil {
-				failed = append(failed, err)
+		for ; o != nil; o = o.spare {
+			if o.failed != nil && s.clock().Before(o.retry) {
+				waiting = append(waiting, o.failed)
 				continue
 			}
-		}
-		err = s.catchUp(ctx, key, o, e.Seq)
-		if ctx.Err() != nil {
-			return failed, waiting, ctx.Err() // says nothing about the view
-		}
-		if o.failed = err; err != nil {
+			err := s.advance(ctx, o, e.Seq)
+			if ctx.Err() != nil {
+				return failed, waiting, ctx.Err() // says nothing about the view
+			}
+			if errors.Is(err, errBusy) {
+				waiting = append(waiting, err)
+				continue
+			}
+			if o.failed = err; err == nil {
+				o.wait = 0
+				continue
+			}
 			o.wait = max(firstRetry, min(2*o.wait, lastRetry))
+			if waybill.CodeOf(err) == waybill.Unavailable { // of the home, which may be back at any moment
+				o.wait = firstRetry
+			}
 			o.retry = s.clock().Add(o.wait)
 			failed = append(failed, err)
-			continue
 		}
-		o.wait = 0
-		o.ready.Store(true)
 	}
 	return failed, waiting, nil
 }
 
-// online returns the memory of a view version, empty and not ready until the log is applied.
+// advance brings the online rows of a view to the end of its log.
+func (s *Store) advance(ctx context.Context, o *online, end int64) error {
+	have, err := o.rows.begin(ctx, s.clock())
+	if err != nil {
+		return err
+	}
+	if have > end { // another hub has read more of the log than we have; or the log has become shorter
+		k := o.key
+		if err := s.pool.QueryRow(ctx, string(selectLogEnd), k.tenant, k.ref.Name, k.ref.Version).Scan(&end); err != nil {
+			return fmt.Errorf("select end of log: %w", err)
+		}
+		if have > end {
+			return waybill.Errorf(waybill.Corrupt, "the online rows of %s are of commit %d and its log ends at %d: the database is older than they are; empty the server of online rows, and they are written again", k.ref, have, end)
+		}
+	}
+	if have < 0 && end > 0 {
+		if have, err = s.restore(ctx, o, end); err != nil {
+			return err
+		}
+	}
+	if have < end {
+		if err := s.catchUp(ctx, o, have, end); err != nil {
+			return err
+		}
+	} else if err := o.publish(ctx, end); err != nil { // of an empty log
+		return err
+	}
+	o.ready.Store(true)
+	return nil
+}
+
+// online returns the online rows of a view version, not ready until the log is applied.
 func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
 	if o, ok := s.views.Load(key); ok {
 		return o.(*online), nil
@@ -212,20 +301,31 @@ func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, _ := s.views.LoadOrStore(key, newOnline(&v.View, ttl))
+	fresh := newOnline(s.home, key, &v.View, ttl)
+	if s.spare != nil {
+		fresh.spare = newOnline(s.spare, key, &v.View, ttl)
+	}
+	o, _ := s.views.LoadOrStore(key, fresh)
 	return o.(*online), nil
 }
 
-// catchUp applies the commits after what memory holds, up to seq. Each is visible at once and whole; after an error the
-// commits before it stay applied, and the next try begins there.
-func (s *Store) catchUp(ctx context.Context, key viewKey, o *online, seq int64) error {
-	return s.stored(ctx, key, o.seq.Load(), seq, func(c *storedCommit) error {
-		now := s.clock().UnixMicro()
-		if err := c.packed(o.layout, o.view, func(b []byte) { o.put(b, now) }); err != nil {
+// catchUp applies the commits after have, up to end. Each is visible at once and whole; after an error the commits before
+// it stay applied, and the next try begins there.
+func (s *Store) catchUp(ctx context.Context, o *online, have, end int64) error {
+	return s.stored(ctx, o.key, have, end, func(c *storedCommit) error {
+		now, nth, failed := s.clock().UnixMicro(), uint32(0), error(nil)
+		if err := c.packed(o.layout, o.view, func(b []byte) {
+			if failed == nil {
+				failed = o.rows.put(ctx, b, nth, now)
+			}
+			nth++
+		}); err != nil {
 			return err
 		}
-		o.seq.Store(c.seq)
-		return nil
+		if failed != nil {
+			return failed
+		}
+		return o.publish(ctx, c.seq)
 	})
 }
 
@@ -267,7 +367,8 @@ func (s *Store) service(ctx context.Context, q pg.Querier, tenant waybill.Tenant
 	return v, err
 }
 
-// Memory says how many keys of a view version are in this hub's memory, and how many bytes its slabs and indices have.
+// Memory says how many keys of a view version are in this hub's memory, and how many bytes its slabs and indices have; 0
+// and 0 when online rows live elsewhere.
 func (s *Store) Memory(tenant waybill.Tenant, ref waybill.VersionRef) (keys, size int) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
@@ -275,5 +376,8 @@ func (s *Store) Memory(tenant waybill.Tenant, ref waybill.VersionRef) (keys, siz
 	if !ok {
 		return 0, 0
 	}
-	return o.(*online).memory()
+	if a, ok := o.(*online).rows.(*arena); ok {
+		return a.memory()
+	}
+	return 0, 0
 }
