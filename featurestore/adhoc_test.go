@@ -27,7 +27,11 @@ func refs(t testing.TB, list ...string) []waybill.FeatureRef {
 // A list of features reads what a service of the same features reads, in the list's order, fallbacks and expressions included.
 func TestFeaturesReader_ReadsAsAService(t *testing.T) {
 	t.Parallel()
-	b := chainSetup(t)
+	everywhere(t, featuresReaderReadsAsAService)
+}
+
+func featuresReaderReadsAsAService(t *testing.T, setup func(testing.TB, string) *bundle) {
+	b := setup(t, chain)
 	at := b.now.Format(time.RFC3339Nano)
 	for i, row := range []map[string]any{{"sku": "a", "demand": 2.0, "stock": 6.0, "event_time": at}} {
 		if err := b.pushTo("sku_load", fmt.Sprint(i), row); err != nil {

@@ -10,7 +10,6 @@ import (
 
 	"waybill"
 	"waybill/featurestore"
-	"waybill/internal/pgtest"
 )
 
 // A new SKU is read by its category, and that by all; the category comes from the request, or from a feature of another view.
@@ -52,13 +51,7 @@ inputs: [{name: sku, type: string}]
 features: [sku_load@latest:demand, sku_load@latest:stock, sku_master@latest:category]
 `
 
-func chainSetup(t testing.TB) *bundle {
-	t.Helper()
-	b := &bundle{pool: pgtest.DB(t), bucket: pgtest.TestBucket(t), now: time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)}
-	b.store = b.open(t)
-	b.apply(t, chain)
-	return b
-}
+func chainSetup(t testing.TB) *bundle { t.Helper(); return inMemory(t, chain) }
 
 func (b *bundle) pushTo(view, batch string, row map[string]any) error {
 	_, err := b.store.Push(context.Background(), ann, featurestore.PushRequest{View: waybill.VersionRef{Name: view}, BatchID: batch, Rows: []map[string]any{row}})
@@ -98,7 +91,11 @@ func (b *bundle) readSet(t interface{ Fatal(args ...any) }, digest string) map[s
 // TestFallback_AlongTheChain follows one SKU from birth: all, then its category, then itself, and back when its row is too old.
 func TestFallback_AlongTheChain(t *testing.T) {
 	t.Parallel()
-	b := chainSetup(t)
+	everywhere(t, fallbackAlongTheChain)
+}
+
+func fallbackAlongTheChain(t *testing.T, setup func(testing.TB, string) *bundle) {
+	b := setup(t, chain)
 	at := b.now
 	ask := map[string]any{"sku": "new", "category": "hats", "days": 2.0}
 	expect := func(what string, status featurestore.Status, view string, demand, cover, total any) {
@@ -167,7 +164,11 @@ func TestFallback_AlongTheChain(t *testing.T) {
 // set whose rows are those questions, each at its time, gives the same values.
 func TestFallback_SameInTrainingAndServing(t *testing.T) {
 	t.Parallel()
-	b := chainSetup(t)
+	everywhere(t, fallbackSameInTrainingAndServing)
+}
+
+func fallbackSameInTrainingAndServing(t *testing.T, setup func(testing.TB, string) *bundle) {
+	b := setup(t, chain)
 	rng := rand.New(rand.NewPCG(1, 2))
 	pick := func(of ...string) string { return of[rng.IntN(len(of))] }
 	spines := map[string]*strings.Builder{"asked": {}, "looked-up": {}}

@@ -44,6 +44,8 @@ type bundle struct {
 	store  *featurestore.Store
 	now    time.Time // the test's own; set by at
 	shown  atomic.Pointer[time.Time]
+
+	online, lost string // of Config
 }
 
 // at sets the clock of the store, whose own goroutines read it too.
@@ -51,21 +53,44 @@ func (b *bundle) at(now time.Time) { b.now = now; b.shown.Store(&now) }
 
 func (b *bundle) clock() time.Time { return *b.shown.Load() }
 
-func setup(t testing.TB) *bundle {
+func setup(t testing.TB) *bundle { t.Helper(); return inMemory(t, definitions) }
+
+// inMemory opens a store with some definitions, whose online rows are in memory.
+func inMemory(t testing.TB, yaml string) *bundle {
 	t.Helper()
-	b := &bundle{pool: pgtest.DB(t), bucket: pgtest.TestBucket(t)}
+	return begin(t, yaml, "memory", "error")
+}
+
+func begin(t testing.TB, yaml, online, lost string) *bundle {
+	t.Helper()
+	b := &bundle{pool: pgtest.DB(t), bucket: pgtest.TestBucket(t), online: online, lost: lost}
 	b.at(time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC))
 	b.store = b.open(t)
-	b.apply(t, definitions)
+	b.apply(t, yaml)
 	return b
 }
 
-func (b *bundle) open(t testing.TB) *featurestore.Store {
+// everywhere runs a test for every home of online rows that a setting can choose.
+func everywhere(t *testing.T, test func(t *testing.T, setup func(t testing.TB, yaml string) *bundle)) {
+	t.Run("Memory", func(t *testing.T) {
+		t.Parallel()
+		test(t, inMemory)
+	})
+	t.Run("Redis", func(t *testing.T) {
+		t.Parallel()
+		test(t, func(t testing.TB, yaml string) *bundle { return begin(t, yaml, pgtest.Redis(t), "error") })
+	})
+}
+
+func (b *bundle) open(t testing.TB) *featurestore.Store { t.Helper(); return b.openWith(t, 0) }
+
+func (b *bundle) openWith(t testing.TB, snapshotRows int64) *featurestore.Store {
 	t.Helper()
-	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: b.clock})
+	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: b.clock, SnapshotRows: snapshotRows, Online: b.online, OnlineLost: b.lost})
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.Close)
 	return s
 }
 
@@ -189,8 +214,12 @@ func TestPush_AllOrNothing(t *testing.T) {
 
 func TestReader_HonestStatuses(t *testing.T) {
 	t.Parallel()
+	everywhere(t, readerHonestStatuses)
+}
+
+func readerHonestStatuses(t *testing.T, setup func(testing.TB, string) *bundle) {
 	ctx := context.Background()
-	b := setup(t)
+	b := setup(t, definitions)
 	if _, err := b.push("one", load("fresh", b.now.Add(-6*time.Hour), 0.5), load("stale", b.now.Add(-6*time.Hour-time.Microsecond), 0.5), load("null", b.now, nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -223,8 +252,12 @@ func TestReader_HonestStatuses(t *testing.T) {
 // follows and on a third that starts afterwards.
 func TestOnline_IsTheWinnerEverywhere(t *testing.T) {
 	t.Parallel()
+	everywhere(t, onlineIsTheWinnerEverywhere)
+}
+
+func onlineIsTheWinnerEverywhere(t *testing.T, setup func(testing.TB, string) *bundle) {
 	ctx, cancel := context.WithCancel(context.Background())
-	b := setup(t)
+	b := setup(t, definitions)
 	second := b.open(t)
 	done := make(chan error, 1)
 	go func() { done <- second.Run(ctx) }()

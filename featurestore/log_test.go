@@ -164,8 +164,12 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 // says the same at every moment.
 func TestReader_NothingFromTheFuture(t *testing.T) {
 	t.Parallel()
+	everywhere(t, readerNothingFromTheFuture)
+}
+
+func readerNothingFromTheFuture(t *testing.T, setup func(testing.TB, string) *bundle) {
 	ctx := context.Background()
-	b := setup(t)
+	b := setup(t, definitions)
 	start := b.now
 	at := func(s int) time.Time { return start.Add(time.Duration(s) * time.Second) }
 	for i, r := range []struct {
@@ -213,8 +217,12 @@ func TestReader_NothingFromTheFuture(t *testing.T) {
 // All features of a view come from one row, whatever is written meanwhile.
 func TestReader_NoTornRows(t *testing.T) {
 	t.Parallel()
+	everywhere(t, readerNoTornRows)
+}
+
+func readerNoTornRows(t *testing.T, setup func(testing.TB, string) *bundle) {
 	ctx := context.Background()
-	b := setup(t)
+	b := setup(t, definitions)
 	var columns, features []string
 	for f := range 400 {
 		columns = append(columns, fmt.Sprintf("{name: f%d, type: int64}", f))

@@ -15,15 +15,6 @@ import (
 	"waybill/featurestore"
 )
 
-func (b *bundle) openWith(t testing.TB, snapshotRows int64) *featurestore.Store {
-	t.Helper()
-	s, err := featurestore.Open(context.Background(), b.pool, b.bucket, featurestore.Config{Clock: b.clock, SnapshotRows: snapshotRows})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func (b *bundle) objects(t testing.TB, prefix string) (keys []string) {
 	t.Helper()
 	for o, err := range b.bucket.List(context.Background(), prefix) {
@@ -38,8 +29,12 @@ func (b *bundle) objects(t testing.TB, prefix string) (keys []string) {
 // A hub that starts from a snapshot and the tail serves what one serves that read the whole log, at every time.
 func TestSnapshot_AndTailLikeTheLog(t *testing.T) {
 	t.Parallel()
+	everywhere(t, snapshotAndTailLikeTheLog)
+}
+
+func snapshotAndTailLikeTheLog(t *testing.T, setup func(testing.TB, string) *bundle) {
 	ctx := context.Background()
-	b := setup(t)
+	b := setup(t, definitions)
 	random := rand.New(rand.NewPCG(3, 4))
 	push := func(n int) {
 		var rows []map[string]any
@@ -90,8 +85,12 @@ func TestSnapshot_AndTailLikeTheLog(t *testing.T) {
 // A snapshot spares the log: what is before it is not read. A snapshot that is damaged or gone is passed over.
 func TestSnapshot_SparesTheLogAndMayBeLost(t *testing.T) {
 	t.Parallel()
+	everywhere(t, snapshotSparesTheLogAndMayBeLost)
+}
+
+func snapshotSparesTheLogAndMayBeLost(t *testing.T, setup func(testing.TB, string) *bundle) {
 	ctx := context.Background()
-	b := setup(t)
+	b := setup(t, definitions)
 	var csv strings.Builder
 	csv.WriteString("warehouse,event_time,queue\n")
 	for i := range 1000 {

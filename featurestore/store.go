@@ -277,7 +277,7 @@ func (s *Store) advance(ctx context.Context, o *online, end int64) error {
 			return err
 		}
 	}
-	if have < end {
+	if have = max(have, 0); have < end {
 		if err := s.catchUp(ctx, o, have, end); err != nil {
 			return err
 		}
