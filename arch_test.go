@@ -92,6 +92,7 @@ func TestImports(t *testing.T) {
 		"github.com/minio/minio-go":       {[]string{"waybill/internal/bucket"}, "one place talks to S3"},
 		"github.com/riverqueue":           {[]string{"waybill/internal/jobs"}, "one place knows the job queue"},
 		"github.com/apache/arrow":         {[]string{"waybill/featurestore", "waybill/featurestore/asof", "waybill/internal/api/flight", "waybill/cmd/waybill"}, "columns live in the feature store"},
+		"github.com/redis/rueidis":        {[]string{"waybill/featurestore"}, "one place talks to Redis and Valkey"},
 		"github.com/versity/versitygw":    {[]string{"waybill/internal/devstack"}, "the embedded gateway is for dev and tests"},
 		"cel.dev/cel-go":                  {[]string{"waybill/internal/expr"}, "one evaluator for training and serving"},
 		"github.com/spf13/cobra":          {[]string{"waybill/cmd/waybill"}, "flags end at the command"},

@@ -23,6 +23,7 @@ type settings struct {
 	LogID              int
 	LogOrigin, LogKey  string
 	FeaturesTokenKey   string
+	Online, OnlineLost string
 	Node               string
 	TLSCert, TLSKey    string
 	Plaintext          bool
@@ -64,6 +65,8 @@ var table = []setting{
 	{"log-origin", "", "name of the log in its checkpoints, e.g. waybill.example.com/log/1", false, text(func(c *settings) *string { return &c.LogOrigin })},
 	{"log-key", "", "signer key of the log (make one with: waybill log keygen)", true, text(func(c *settings) *string { return &c.LogKey })},
 	{"features-token-key", "", "32 random characters or more, for the tokens of personal features; needed once a view has some", true, text(func(c *settings) *string { return &c.FeaturesTokenKey })},
+	{"online", "memory", "where online feature rows live: memory, or a Redis or Valkey that hubs share, e.g. rediss://user:password@redis:6379", true, text(func(c *settings) *string { return &c.Online })},
+	{"online-lost", "error", "what reads of features do while that Redis or Valkey is lost: error, or postgres to read rows kept there, too", false, text(func(c *settings) *string { return &c.OnlineLost })},
 	{"node", "hub", "name of this node in leaves and logs", false, text(func(c *settings) *string { return &c.Node })},
 	{"tls-cert", "", "certificate file (PEM) for both addresses", false, text(func(c *settings) *string { return &c.TLSCert })},
 	{"tls-key", "", "key file (PEM) of the certificate", false, text(func(c *settings) *string { return &c.TLSKey })},

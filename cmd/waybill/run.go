@@ -42,6 +42,8 @@ type hubConfig struct {
 	Origin    string
 	SignerKey string
 	TokenKey  string // of personal features; "" while no view has some
+	Online    string // where online rows live; "" is in memory
+	Lost      string // what reads do when they are lost there; "" is an error
 	Node      string
 	Env       access.Env
 	Logger    *slog.Logger
@@ -111,6 +113,9 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	}
 	defer func() {
 		if err != nil {
+			if h.features != nil {
+				h.features.Close()
+			}
 			h.pool.Close()
 		}
 	}()
@@ -124,7 +129,8 @@ func openHub(ctx context.Context, c hubConfig) (_ *hub, err error) {
 	if h.access, err = access.Open(ctx, h.pool, access.Config{Env: c.Env, Logger: c.Logger}); err != nil {
 		return nil, err
 	}
-	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger, Live: h.mayServe, TokenKey: []byte(c.TokenKey), Submit: h.submitBuild}); err != nil {
+	if h.features, err = featurestore.Open(ctx, h.pool, objects, featurestore.Config{Logger: c.Logger, Live: h.mayServe, TokenKey: []byte(c.TokenKey),
+		Submit: h.submitBuild, Online: c.Online, OnlineLost: c.Lost}); err != nil {
 		return nil, err
 	}
 	if h.models, err = registry.Open(ctx, h.pool, objects, registry.Config{Logger: c.Logger, Check: checkModel, MaxEntrypointBytes: score.MaxModelBytes}); err != nil {
@@ -244,4 +250,7 @@ func withALPN(c *tls.Config, protos ...string) *tls.Config {
 }
 
 // close gives the connections back. Call it after run.
-func (h *hub) close() { h.pool.Close() }
+func (h *hub) close() {
+	h.features.Close()
+	h.pool.Close()
+}

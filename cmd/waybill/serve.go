@@ -39,7 +39,7 @@ end, and closes the log last.`,
 				return err
 			}
 			logger := slog.New(slog.NewJSONHandler(env.Err, &slog.HandlerOptions{Level: c.Level})).With("node", c.Node)
-			h, err := openHub(ctx, hubConfig{DSN: c.DatabaseURL, MaxConns: c.MaxConns, Bucket: c.S3, LogID: c.LogID, Origin: c.LogOrigin, SignerKey: c.LogKey, TokenKey: c.FeaturesTokenKey,
+			h, err := openHub(ctx, hubConfig{DSN: c.DatabaseURL, MaxConns: c.MaxConns, Bucket: c.S3, LogID: c.LogID, Origin: c.LogOrigin, SignerKey: c.LogKey, TokenKey: c.FeaturesTokenKey, Online: c.Online, Lost: c.OnlineLost,
 				Node: c.Node, Env: access.Live, Logger: logger})
 			if err != nil {
 				return err
