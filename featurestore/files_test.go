@@ -304,9 +304,7 @@ func FuzzIngestParquet(f *testing.F) {
 }
 
 func BenchmarkJoin(b *testing.B) {
-	h := &bundle{pool: pgtest.DB(b), bucket: pgtest.TestBucket(b), now: time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)}
-	h.store = h.open(b)
-	h.apply(b, definitions)
+	h := setup(b)
 	csv := "warehouse,event_time,queue\n"
 	for i := range 20_000 {
 		csv += fmt.Sprintf("w%d,%s,0.5\n", i%100, h.now.Add(-time.Duration(i)*time.Minute).Format(time.RFC3339))
@@ -328,10 +326,21 @@ func BenchmarkJoin(b *testing.B) {
 	b.ReportMetric(20_000*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
-// BenchmarkRead reads vectors of 50 features of two views: one entity, and a hundred.
+// BenchmarkRead reads vectors of 50 features of two views: one entity, and a hundred; into cells, and from the wire's bytes
+// to values without boxes; from memory, and from a Redis on loopback.
 func BenchmarkRead(b *testing.B) {
-	h := &bundle{pool: pgtest.DB(b), bucket: pgtest.TestBucket(b), now: time.Date(2026, 4, 1, 12, 0, 0, 0, time.UTC)}
-	h.store = h.open(b)
+	for _, home := range []string{"Memory", "Redis"} {
+		b.Run(home, func(b *testing.B) {
+			h := inMemory(b, definitions)
+			if home == "Redis" {
+				h = begin(b, definitions, pgtest.Redis(b), "error")
+			}
+			benchmarkRead(b, h)
+		})
+	}
+}
+
+func benchmarkRead(b *testing.B, h *bundle) {
 	var views, features []string
 	for v := range 2 {
 		var columns []string
@@ -355,21 +364,50 @@ func BenchmarkRead(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	r, err := h.store.Reader(context.Background(), "acme", waybill.VersionRef{Name: "wide"})
+	ctx := context.Background()
+	r, err := h.store.Reader(ctx, "acme", waybill.VersionRef{Name: "wide"})
 	if err != nil {
 		b.Fatal(err)
 	}
 	for _, n := range []int{1, 100} {
-		rows := make([]map[string]any, n)
+		rows, keys := make([]map[string]any, n), make([][]byte, n)
 		for i := range rows {
-			rows[i] = map[string]any{"warehouse": fmt.Sprint("w", i)}
+			keys[i] = fmt.Append(nil, "w", i)
+			rows[i] = map[string]any{"warehouse": string(keys[i])}
 		}
-		b.Run(fmt.Sprint(n, "x50"), func(b *testing.B) {
+		b.Run(fmt.Sprint("Cells", n, "x50"), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := r.Read(context.Background(), h.now, rows); err != nil {
+				if v, err := r.Read(ctx, h.now, rows); err != nil || v[n-1].Values[49] != 24 {
 					b.Fatal(err)
 				}
+			}
+		})
+		b.Run(fmt.Sprint("Raw", n, "x50"), func(b *testing.B) {
+			b.ReportAllocs()
+			var raw featurestore.Raw
+			for b.Loop() {
+				batch, err := r.Batch(n)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for i, k := range keys {
+					batch.SetText(i, 0, k)
+				}
+				if err := batch.Read(ctx, h.now); err != nil {
+					b.Fatal(err)
+				}
+				sum := 0.0
+				for i := range n {
+					for o := range 50 {
+						batch.Value(i, o, &raw)
+						sum += raw.Float
+					}
+				}
+				if sum != float64(n*600) {
+					b.Fatal(sum)
+				}
+				batch.Release()
 			}
 		})
 	}
