@@ -14,7 +14,7 @@ endif
 
 web_sources := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -type f -print)
 
-.PHONY: help setup postgres node setup-python warm build demo gen gen-check lint test race web-test fuzz bench check vuln clean
+.PHONY: help setup postgres node redis setup-python warm build demo gen gen-check lint test race web-test fuzz bench check vuln clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-13s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ postgres:
 
 node:
 	@scripts/setup-node
+
+redis:
+	@scripts/setup-redis
 
 # Each stock client and each peer in an environment of its own, from pinned files; a test that finds none fails and says so.
 pythons ?= feast-0.66 feast-0.50 pyarrow duckdb
@@ -73,7 +76,7 @@ lint: setup web/node_modules/.package-lock.json .build/bin/golangci-lint ## form
 	cd proto && go tool -modfile=../scripts/tools.mod buf lint
 	cd web && npm run --silent lint
 
-test: build setup-python ## unit, property and integration tests on a real Postgres and S3, then the pages in a browser
+test: build redis setup-python ## unit, property and integration tests on a real Postgres and S3, then the pages in a browser
 	go test -count=1 -timeout 15m ./...
 	@$(MAKE) --no-print-directory web-test
 
@@ -81,7 +84,7 @@ web-test: web/node_modules/.package-lock.json ## the pages: unit tests, weight, 
 	@scripts/setup-browser
 	cd web && npm test --silent && npm run --silent size && npm run --silent e2e
 
-race: setup setup-python ## the Go tests under the race detector, where it matters most
+race: setup redis setup-python ## the Go tests under the race detector, where it matters most
 	go test -count=1 -race -timeout 20m ./audit ./registry ./lineage ./decision ./drift ./internal/...
 	go test -count=1 -race -timeout 20m -run 'TestOnline' ./featurestore
 

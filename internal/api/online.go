@@ -328,6 +328,8 @@ type scratch struct {
 	cell  []byte
 	tails [][]byte // per view: status, event time and sequence, as they end every cell of the view that has a value
 	nulls [][]byte // per view: the whole cell without a value
+	plain []byte   // the end of a cell of an input, made once
+	empty []byte   // the whole cell of an input without a value, made once
 
 	own, ownNull []byte // the same of one cell that was computed
 }
@@ -351,8 +353,10 @@ func appendOnline(b []byte, r *featurestore.Reader, batch *featurestore.Batch) (
 	for len(s.tails) < r.Sources() {
 		s.tails, s.nulls = append(s.tails, nil), append(s.nulls, nil)
 	}
-	plain := appendStatus(nil, featurestore.Present, 0, 0)
-	empty := appendNullCell(nil, appendStatus(nil, featurestore.NullValue, 0, 0))
+	if len(s.plain) == 0 {
+		s.plain = appendStatus(nil, featurestore.Present, 0, 0)
+		s.empty = appendNullCell(nil, appendStatus(nil, featurestore.NullValue, 0, 0))
+	}
 	var raw featurestore.Raw
 	for i := range batch.Rows() {
 		for v := range r.Sources() {
@@ -366,7 +370,7 @@ func appendOnline(b []byte, r *featurestore.Reader, batch *featurestore.Batch) (
 		}
 		row := s.row[:0]
 		for o := range outputs {
-			tail, null := plain, empty
+			tail, null := s.plain, s.empty
 			if c := batch.Cell(i, o); c != nil {
 				s.own = appendStatus(s.own[:0], c.Status, c.Event.UnixMicro(), c.Seq)
 				if view, ok := batch.StandsIn(i, o); ok {
