@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"waybill/featurestore/asof"
+	"waybill/internal/pgtest"
 )
 
 // skewCases is how many random logs are tried.
@@ -22,6 +23,10 @@ const skewCases = 10_000
 func TestOnline_IsTheJoin(t *testing.T) {
 	t.Parallel()
 	overHomes(t, onlineIsTheJoin)
+	t.Run("Cluster", func(t *testing.T) {
+		t.Parallel()
+		onlineIsTheJoin(t, newTier(t, pgtest.NewRedisCluster(t)[0].URL()), 100)
+	})
 }
 
 func onlineIsTheJoin(t *testing.T, h home, share int) {

@@ -2,6 +2,7 @@ package featurestore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -65,7 +66,20 @@ var harms = []struct {
 	name       string
 	harm, mend func(s *pgtest.RedisServer) error
 }{
-	{"kill -9 and an empty start", (*pgtest.RedisServer).Kill, (*pgtest.RedisServer).Start},
+	{"kill -9 and a start from an older dump", func(s *pgtest.RedisServer) error {
+		if answer, err := s.Do("SAVE"); err != nil || answer != "+OK" {
+			return fmt.Errorf("save: %s, %w", answer, err)
+		}
+		time.Sleep(300 * time.Millisecond)
+		return s.Kill()
+	}, (*pgtest.RedisServer).Start},
+	{"kill -9 and an empty start", func(s *pgtest.RedisServer) error {
+		_, err := s.Do("FLUSHALL SYNC") // as a dump has it
+		if answer, err2 := s.Do("SAVE"); answer != "+OK" {
+			err = errors.Join(err, err2, errors.New(answer))
+		}
+		return errors.Join(err, s.Kill())
+	}, (*pgtest.RedisServer).Start},
 	{"FLUSHALL", func(s *pgtest.RedisServer) error { _, err := s.Do("FLUSHALL"); return err }, func(*pgtest.RedisServer) error { return nil }},
 	{"SIGSTOP", (*pgtest.RedisServer).Hang, (*pgtest.RedisServer).Resume},
 	{"evicting", func(s *pgtest.RedisServer) error {
@@ -85,7 +99,7 @@ func TestTier_LostUnderReadsAndWrites(t *testing.T) {
 	for _, lost := range []string{"error", "postgres"} {
 		t.Run(lost, func(t *testing.T) {
 			t.Parallel()
-			server := pgtest.NewRedis(t)
+			server := pgtest.NewRedis(t, "--dir", pgtest.RedisFolder(t))
 			b := begin(t, definitions, server.URL(), lost)
 			hubs := []*featurestore.Store{b.hub(t, 0), b.hub(t, 0)}
 			const keys = 20
@@ -300,5 +314,97 @@ func TestTier_Settings(t *testing.T) {
 	}
 	if cells, err := b.readFrom(s, "route-risk", "w", b.now); err != nil || cells[0].Status != featurestore.NotFound {
 		t.Errorf("%+v, %v", cells, err)
+	}
+}
+
+// On a cluster a view lies on several servers. When one of them loses its rows, reads of those are refused until they are
+// there again, and reads of the others are answered.
+func TestTier_Cluster(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	nodes := pgtest.NewRedisCluster(t)
+	b := begin(t, definitions, nodes[0].URL(), "error")
+	hub := b.hub(t, 100)
+	var csv strings.Builder
+	csv.WriteString("warehouse,event_time,queue\n")
+	const keys = 500
+	for i := range keys {
+		fmt.Fprintf(&csv, "w%d,2026-04-01T11:00:00Z,0.%03d\n", i, i)
+	}
+	if _, err := b.ingest("file", featurestore.CSV, csv.String()); err != nil {
+		t.Fatal(err)
+	}
+	if err := hub.Await(ctx, "acme", waybill.VersionRef{Name: "warehouse_load"}, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range nodes {
+		if size, err := node.Do("DBSIZE"); err != nil || size == ":0" {
+			t.Errorf("%s has %s keys, %v: the rows should lie on both", node.Address, size, err)
+		}
+	}
+	var all []string
+	for i := range keys {
+		all = append(all, fmt.Sprint("w", i))
+	}
+	check := func(what string) {
+		t.Helper()
+		r, err := hub.Reader(ctx, "acme", waybill.VersionRef{Name: "route-risk"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+			var rows []map[string]any
+			for _, k := range all {
+				rows = append(rows, map[string]any{"warehouse": k, "km": 1.0})
+			}
+			v, err := r.Read(ctx, b.now, rows)
+			if err != nil {
+				if waybill.CodeOf(err) != waybill.Unavailable || time.Since(start) > 40*time.Second {
+					t.Fatalf("%s: %v", what, err)
+				}
+				continue
+			}
+			for i := range v {
+				if c := v[i].Cells[0]; c.Value != float64(i)/1000 {
+					t.Errorf("%s: %s is %+v", what, all[i], c)
+				}
+			}
+			return
+		}
+	}
+	check("at first")
+	if err := hub.Snapshot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.objects(t, "featurestore/snapshots/")); n != 1 {
+		t.Errorf("%d parts of snapshots", n)
+	}
+	for _, node := range nodes {
+		if err := node.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		answered, refused := 0, 0
+		for i, k := range all[:40] {
+			r, err := hub.Reader(ctx, "acme", waybill.VersionRef{Name: "route-risk"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch v, err := r.Read(ctx, b.now, []map[string]any{{"warehouse": k}}); {
+			case waybill.CodeOf(err) == waybill.Unavailable:
+				refused++
+				time.Sleep(250 * time.Millisecond)
+			case err != nil || v[0].Cells[0].Value != float64(i)/1000:
+				t.Errorf("%s: %+v, %v", k, v, err)
+			default:
+				answered++
+			}
+		}
+		if answered == 0 || refused == 0 {
+			t.Errorf("with one of two servers gone %d reads were answered and %d refused", answered, refused)
+		}
+		if err := node.Start(); err != nil {
+			t.Fatal(err)
+		}
+		check("started again, empty")
 	}
 }

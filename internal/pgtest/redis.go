@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -123,15 +124,57 @@ func startRedis(args ...string) (*RedisServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		address := l.Addr().(*net.TCPAddr)
+		if err := l.Close(); err != nil {
+			return nil, err
+		}
+		if address.Port < 55_000 { // a cluster's nodes talk on the port 10,000 higher
+			s := &RedisServer{Address: address.String(), args: args, bin: bin, cred: cred}
+			return s, s.Start()
+		}
 	}
-	s := &RedisServer{Address: l.Addr().String(), args: args, bin: bin, cred: cred}
-	if err := l.Close(); err != nil {
-		return nil, err
+}
+
+// NewRedisCluster starts a cluster of two servers, each with half of the slots and no replica. A server that was killed
+// finds its place again when it is started.
+func NewRedisCluster(t testing.TB) []*RedisServer {
+	t.Helper()
+	folder := RedisFolder(t)
+	var nodes []*RedisServer
+	must := func(node *RedisServer, command string) {
+		t.Helper()
+		if answer, err := node.Do(command); err != nil || answer != "+OK" {
+			t.Fatalf("%s: %s, %v", command, answer, err)
+		}
 	}
-	return s, s.Start()
+	for i, slots := range []string{"0 8191", "8192 16383"} {
+		node := NewRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no", "--dir", folder,
+			"--cluster-config-file", fmt.Sprint("nodes-", i, ".conf"))
+		nodes = append(nodes, node)
+		must(node, "CLUSTER ADDSLOTSRANGE "+slots)
+	}
+	must(nodes[1], fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", 2))
+	must(nodes[0], "CLUSTER MEET "+strings.Replace(nodes[1].Address, ":", " ", 1))
+	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		known := 0
+		for _, node := range nodes {
+			info, err := node.Do("CLUSTER INFO")
+			if err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_ok:16384") {
+				known++
+			}
+		}
+		if known == len(nodes) {
+			return nodes
+		}
+		if time.Since(start) > 30*time.Second {
+			t.Fatal("the servers do not become a cluster")
+		}
+	}
 }
 
 // Start starts the server, empty, and waits until it answers. It is for one that was killed.
@@ -179,7 +222,7 @@ func (s *RedisServer) answers() bool {
 	return err == nil && reply == "+PONG"
 }
 
-// Do sends one command of words without blanks and returns the first line of the answer.
+// Do sends one command of words without blanks and returns the answer: a line as it is on the wire, or a text.
 func (s *RedisServer) Do(command string) (string, error) {
 	c, err := net.DialTimeout("tcp", s.Address, time.Second)
 	if err != nil {
@@ -192,8 +235,18 @@ func (s *RedisServer) Do(command string) (string, error) {
 	if _, err := c.Write([]byte(command + "\r\n")); err != nil {
 		return "", err
 	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	return strings.TrimSpace(line), err
+	r := bufio.NewReader(c)
+	line, err := r.ReadString('\n')
+	if line = strings.TrimSpace(line); err != nil || !strings.HasPrefix(line, "$") {
+		return line, err
+	}
+	size, err := strconv.Atoi(line[1:])
+	if err != nil || size < 0 {
+		return "", err
+	}
+	text := make([]byte, size)
+	_, err = io.ReadFull(r, text)
+	return string(text), err
 }
 
 // Kill ends the server at once, as kill -9 does, and waits for its end.
