@@ -35,7 +35,7 @@ func TestValue_ScriptMergeAndSearchAgree(t *testing.T) {
 		var value []byte
 		time := rapid.OneOf(rapid.Int64Range(-3, 3), rapid.SampledFrom([]int64{math.MinInt64, -1 << 53, 1<<53 + 1, 1<<53 + 2, math.MaxInt64 - 1}))
 		claim := "test"
-		if _, err := h.run(ctx, claimScript, []string{b.tag + positionKey, b.tag + noteKey}, []string{claim, claim, "5"}); err != nil {
+		if _, err := h.run(ctx, 0, claimScript, []string{b.tag + positionKey, b.tag + noteKey}, []string{claim, claim, "5"}); err != nil {
 			t.Fatal(err)
 		}
 		for call := range rapid.IntRange(1, 6).Draw(t, "calls") {
@@ -53,7 +53,7 @@ func TestValue_ScriptMergeAndSearchAgree(t *testing.T) {
 			settled, floor := time.Draw(t, "settled"), rapid.Int64Range(0, 4).Draw(t, "floor")
 			entries = sortEntries(entries)
 			list := bytes.Join(asBytes(entries), nil)
-			m, err := h.run(ctx, putScript, []string{b.tag + noteKey, b.tag + rowKey + key}, []string{claim, strconv.Itoa(call), headTime(settled), headSeq(floor), string(list)})
+			m, err := h.run(ctx, 0, putScript, []string{b.tag + noteKey, b.tag + rowKey + key}, []string{claim, strconv.Itoa(call), headTime(settled), headSeq(floor), string(list)})
 			if err != nil || m.IsNil() {
 				t.Fatal(err)
 			}

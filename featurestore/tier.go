@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -43,9 +42,9 @@ type tier struct {
 	dial    sync.Mutex
 	server  atomic.Pointer[server]
 	claims  atomic.Int64
-	down    atomic.Int64 // until when, in ns since 1970, nothing is asked after a call without an answer
-	refused atomic.Bool  // the server may evict keys
-	spoiled atomic.Int64 // how often it was seen that keys may have been evicted
+	down    [clusterBuckets]atomic.Int64 // until when, in ns since 1970, a bucket is not asked after a call without an answer
+	refused atomic.Bool                  // the server may evict keys
+	spoiled atomic.Int64                 // how often it was seen that keys may have been evicted
 
 	// Guarded by dial: when it was looked at last, and the keys that had been evicted.
 	checked time.Time
@@ -134,7 +133,7 @@ func (t *tier) connect(ctx context.Context) (*server, error) {
 	if s := t.server.Load(); s != nil {
 		return s, nil
 	}
-	if err := t.rests(); err != nil {
+	if err := t.rests(0); err != nil {
 		return nil, err
 	}
 	t.dial.Lock()
@@ -142,12 +141,12 @@ func (t *tier) connect(ctx context.Context) (*server, error) {
 	if s := t.server.Load(); s != nil {
 		return s, nil
 	}
-	if err := t.rests(); err != nil { // another found that while we waited for him
+	if err := t.rests(0); err != nil { // another found that while we waited for him
 		return nil, err
 	}
 	client, err := rueidis.NewClient(t.option)
 	if err != nil {
-		return nil, t.lost(ctx, err)
+		return nil, t.lost(ctx, err, 0)
 	}
 	s := &server{Client: client, buckets: 1}
 	info, err := t.look(ctx, s)
@@ -220,30 +219,32 @@ func (t *tier) check(ctx context.Context, s *server) error {
 	return err
 }
 
-// rests says whether the server is left alone for a moment because it just did not answer.
-func (t *tier) rests() error {
-	if time.Now().UnixNano() < t.down.Load() {
+// rests says whether a bucket is left alone for a moment because its server just did not answer.
+func (t *tier) rests(bucket int) error {
+	if time.Now().UnixNano() < t.down[bucket].Load() {
 		return waybill.Errorf(waybill.Unavailable, "the server of online rows does not answer")
 	}
 	return nil
 }
 
-// lost makes an error of a call that has no answer.
-func (t *tier) lost(ctx context.Context, err error) error {
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return ctx.Err()
+// lost makes an error of a call about some buckets that has no answer.
+func (t *tier) lost(ctx context.Context, err error, buckets ...int) error {
+	if ctx.Err() != nil {
+		return ctx.Err() // the caller's, and says nothing about the server
 	}
 	if _, answered := rueidis.IsRedisErr(err); !answered {
-		t.down.Store(time.Now().Add(tierRest).UnixNano())
+		for _, b := range buckets {
+			t.down[b].Store(time.Now().Add(tierRest).UnixNano())
+		}
 	}
 	return waybill.Wrap(waybill.Unavailable, err, "the server of online rows cannot answer")
 }
 
-// run runs a script in one slot.
-func (t *tier) run(ctx context.Context, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
+// run runs a script on keys of one bucket.
+func (t *tier) run(ctx context.Context, bucket int, script *rueidis.Lua, keys, args []string) (rueidis.RedisMessage, error) {
 	s, err := t.connect(ctx)
 	if err == nil {
-		err = t.rests()
+		err = t.rests(bucket)
 	}
 	if err != nil {
 		return rueidis.RedisMessage{}, err
@@ -252,7 +253,7 @@ func (t *tier) run(ctx context.Context, script *rueidis.Lua, keys, args []string
 	defer cancel()
 	m, err := script.Exec(limited, s, keys, args).ToMessage()
 	if err != nil && !rueidis.IsRedisNil(err) {
-		return m, t.lost(ctx, err)
+		return m, t.lost(ctx, err, bucket)
 	}
 	return m, nil
 }
@@ -298,9 +299,6 @@ func (t *tier) find(ctx context.Context, now int64, asks []ask) error {
 		}
 	}
 	s, err := t.connect(ctx)
-	if err == nil {
-		err = t.rests()
-	}
 	if err != nil {
 		return err
 	}
@@ -308,13 +306,22 @@ func (t *tier) find(ctx context.Context, now int64, asks []ask) error {
 		return waybill.Errorf(waybill.Unavailable, "the server of online rows may evict keys; its maxmemory-policy must be noeviction")
 	}
 	parts, commands := t.commands(s, asks)
+	for _, p := range parts {
+		if err := t.rests(p.bucket); err != nil {
+			return err
+		}
+	}
 	limited, cancel := context.WithTimeout(ctx, t.limit)
 	defer cancel()
 	answers := make([][]rueidis.RedisMessage, len(parts))
 	for i, r := range s.DoMulti(limited, commands...) {
-		if answers[i], err = r.ToArray(); err != nil {
-			return t.lost(ctx, err)
+		var failed error
+		if answers[i], failed = r.ToArray(); failed != nil {
+			err = t.lost(ctx, failed, parts[i].bucket)
 		}
+	}
+	if err != nil {
+		return err
 	}
 	for i := range asks {
 		a := &asks[i]

@@ -183,7 +183,7 @@ func TestTier_LostUnderReadsAndWrites(t *testing.T) {
 					if err := h.harm(server); err != nil {
 						t.Fatal(err)
 					}
-					time.Sleep(time.Duration(rand.IntN(2500)) * time.Millisecond)
+					time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)
 					if err := h.mend(server); err != nil {
 						t.Fatal(err)
 					}
@@ -296,10 +296,20 @@ func TestTier_Settings(t *testing.T) {
 		}
 	}
 	away := pgtest.NewRedis(t)
-	if err := away.Kill(); err != nil {
+	if err := away.Hang(); err != nil {
 		t.Fatal(err)
 	}
 	b.online = away.URL()
+	start := time.Now()
+	if cells, err := b.readFrom(b.open(t), "route-risk", "w", b.now); waybill.CodeOf(err) != waybill.Unavailable {
+		t.Errorf("%+v, %v", cells, err)
+	}
+	if took := time.Since(start); took > 15*time.Second {
+		t.Errorf("a start beside a server that hangs took %v", took)
+	}
+	if err := away.Kill(); err != nil {
+		t.Fatal(err)
+	}
 	s := b.open(t)
 	if cells, err := b.readFrom(s, "route-risk", "w", b.now); waybill.CodeOf(err) != waybill.Unavailable {
 		t.Errorf("%+v, %v", cells, err)
@@ -392,7 +402,6 @@ func TestTier_Cluster(t *testing.T) {
 			switch v, err := r.Read(ctx, b.now, []map[string]any{{"warehouse": k}}); {
 			case waybill.CodeOf(err) == waybill.Unavailable:
 				refused++
-				time.Sleep(250 * time.Millisecond)
 			case err != nil || v[0].Cells[0].Value != float64(i)/1000:
 				t.Errorf("%s: %+v, %v", k, v, err)
 			default:

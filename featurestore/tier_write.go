@@ -32,6 +32,7 @@ type tierRows struct {
 
 // shelf is a bucket of a view's rows, and what is on the way to it.
 type shelf struct {
+	number   int
 	tag      string
 	position string // as it stands in the tier; "" for none
 	have     int64  // the commit in it, −1 for none
@@ -63,9 +64,6 @@ func (t *tier) open(o *online) rows { return &tierRows{tier: t, online: o, spoil
 func (r *tierRows) begin(ctx context.Context, now time.Time) (have int64, err error) {
 	s, err := r.connect(ctx)
 	if err == nil {
-		err = r.rests()
-	}
-	if err == nil {
 		err = r.check(ctx, s)
 	}
 	if err != nil {
@@ -74,7 +72,7 @@ func (r *tierRows) begin(ctx context.Context, now time.Time) (have int64, err er
 	if len(r.buckets) != s.buckets {
 		r.buckets = make([]shelf, s.buckets)
 		for i := range r.buckets {
-			r.buckets[i].tag = r.tag(r.online.key, i, s.buckets)
+			r.buckets[i].number, r.buckets[i].tag = i, r.tag(r.online.key, i, s.buckets)
 		}
 	}
 	limited, cancel := context.WithTimeout(ctx, r.limit)
@@ -89,19 +87,27 @@ func (r *tierRows) begin(ctx context.Context, now time.Time) (have int64, err er
 	}
 	commands := make(rueidis.Commands, len(r.buckets))
 	for i := range r.buckets {
+		if err := r.rests(i); err != nil {
+			return 0, err
+		}
 		commands[i] = s.B().Get().Key(r.buckets[i].tag + positionKey).Build()
 	}
 	have = math.MaxInt64
+	var failed error
 	for i, answer := range s.DoMulti(limited, commands...) {
 		b := &r.buckets[i]
 		b.keys, b.rows, b.size, b.claim, b.calls, b.have = nil, nil, 0, "", 0, -1
+		var err error
 		if b.position, err = answer.ToString(); err != nil && !rueidis.IsRedisNil(err) {
-			return 0, r.lost(ctx, err)
+			failed = r.lost(ctx, err, i)
 		}
 		if seq, _, ok := positionAt(b.position); ok {
 			b.have = seq
 		}
 		have = min(have, b.have)
+	}
+	if failed != nil {
+		return 0, failed
 	}
 	r.settled = now.Add(-settle).UnixMicro()
 	if now.Sub(r.nextAt) >= settle || now.Before(r.nextAt) {
@@ -154,7 +160,7 @@ func (r *tierRows) flush(ctx context.Context, b *shelf) error {
 	}
 	if b.claim == "" {
 		claim := r.hub + "." + strconv.FormatInt(r.claims.Add(1), 10)
-		m, err := r.run(ctx, claimScript, []string{b.tag + positionKey, b.tag + noteKey}, []string{claim, r.hub, strconv.Itoa(tierClaim)})
+		m, err := r.run(ctx, b.number, claimScript, []string{b.tag + positionKey, b.tag + noteKey}, []string{claim, r.hub, strconv.Itoa(tierClaim)})
 		if err != nil {
 			return err
 		}
@@ -176,7 +182,7 @@ func (r *tierRows) flush(ctx context.Context, b *shelf) error {
 		}
 		args = append(args, rueidis.BinaryString(list))
 	}
-	m, err := r.run(ctx, putScript, keys, args)
+	m, err := r.run(ctx, b.number, putScript, keys, args)
 	if err != nil {
 		return err
 	}
@@ -204,10 +210,9 @@ func headSeq(seq int64) string {
 
 // remember keeps the keys that will have to be tidied up.
 func (r *tierRows) remember(b *shelf, keys []string, longer []int64) {
-	at := slices.IndexFunc(r.buckets, func(other shelf) bool { return other.tag == b.tag })
 	for i, n := range longer {
 		if n > 0 && i < len(keys) && len(r.loose) < maxLoose {
-			r.loose = append(r.loose, loose{at, keys[i]})
+			r.loose = append(r.loose, loose{b.number, keys[i]})
 		}
 	}
 }
@@ -227,7 +232,7 @@ func (r *tierRows) tighten(ctx context.Context) error {
 		slices.Sort(keys)
 		for part := range slices.Chunk(slices.Compact(keys), callRows) {
 			args := append([]string{"", "", headTime(r.settled), headSeq(r.floor)}, make([]string, len(part))...)
-			m, err := r.run(ctx, putScript, append([]string{b.tag + noteKey}, part...), args)
+			m, err := r.run(ctx, i, putScript, append([]string{b.tag + noteKey}, part...), args)
 			if err != nil {
 				return err
 			}
@@ -255,7 +260,7 @@ func (r *tierRows) publish(ctx context.Context, seq int64) error {
 			mark = hex.EncodeToString(random[:])
 		}
 		position := strconv.FormatInt(seq, 10) + ":" + mark
-		m, err := r.run(ctx, publishScript, []string{b.tag + positionKey, b.tag + noteKey}, []string{b.claim, strconv.Itoa(b.calls), b.position, position})
+		m, err := r.run(ctx, i, publishScript, []string{b.tag + positionKey, b.tag + noteKey}, []string{b.claim, strconv.Itoa(b.calls), b.position, position})
 		if err != nil {
 			return err
 		}
