@@ -64,7 +64,7 @@ func NewRedis(t testing.TB, args ...string) *RedisServer {
 // RedisFolder is a folder that the account of a RedisServer can write to.
 func RedisFolder(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "waybill-redis-")
+	dir, err := os.MkdirTemp("", "waybill-redis-") //nolint:usetesting // t.TempDir is closed to the account
 	if err != nil {
 		t.Fatal(err)
 	}
