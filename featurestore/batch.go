@@ -26,10 +26,10 @@ type Batch struct {
 	asks   []ask   // one per view, with its keys
 	hits   []hit   // view by view
 	points []int64 // per view: the sequence point
-	found  []hit   // of one row, per view
 	stood  []standing
-	boxed  bool     // cells are made
-	cells  [][]Cell // per row, when the reader computes or the caller wants them
+	ahead  map[standIn]hit // rows that may stand in and were asked for at once
+	boxed  bool            // cells are made
+	cells  [][]Cell        // per row, when the reader computes or the caller wants them
 }
 
 // input is a value as it came in.
@@ -98,8 +98,8 @@ func (b *Batch) Release() {
 	for i := range b.asks {
 		b.asks[i].online, b.asks[i].hits = nil, nil
 	}
-	clear(b.found)
 	clear(b.stood)
+	clear(b.ahead)
 	clear(b.inputs)
 	clear(b.cells)
 	b.reader = nil
@@ -169,10 +169,27 @@ func (b *Batch) Read(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	for i := range b.rows {
+		for j := range r.features {
+			f := &r.features[j]
+			b.cells[i] = append(b.cells[i], f.cell(&b.hits[f.view*b.rows+i], r.online[f.view].layout))
+		}
+	}
+	if r.chained {
+		if err := b.fetchStandIns(ctx); err != nil {
+			return err
+		}
+	}
+	for i := range b.rows {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := b.compute(ctx, i); err != nil {
+		if r.chained {
+			if err := b.fallBack(ctx, i); err != nil {
+				return err
+			}
+		}
+		var err error
+		if b.cells[i], err = r.evaluate(b.cells[i]); err != nil {
 			return err
 		}
 	}
@@ -193,26 +210,6 @@ func (b *Batch) box(i int) error {
 	}
 	b.cells = append(b.cells, cells)
 	return nil
-}
-
-// compute appends features and expressions to the cells of a row's inputs.
-func (b *Batch) compute(ctx context.Context, i int) (err error) {
-	r, cells := b.reader, b.cells[i]
-	b.found = resize(b.found, len(r.views))
-	for v := range r.views {
-		b.found[v] = b.hits[v*b.rows+i]
-	}
-	for j := range r.features {
-		f := &r.features[j]
-		cells = append(cells, f.cell(&b.found[f.view], r.online[f.view].layout))
-	}
-	if r.chained {
-		if err := b.fallBack(ctx, cells, b.found); err != nil {
-			return err
-		}
-	}
-	b.cells[i], err = r.evaluate(cells)
-	return err
 }
 
 // askFor makes the keys of a view: of all rows, or of none for a view that only stands in for others.

@@ -25,6 +25,7 @@ type online struct {
 	failed error
 	wait   time.Duration
 	retry  time.Time
+	looked time.Time // when it was last found to be all here
 }
 
 func newOnline(h home, key viewKey, v *View, ttl time.Duration) *online {

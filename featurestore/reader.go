@@ -3,6 +3,7 @@ package featurestore
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"waybill"
@@ -185,23 +186,90 @@ type standing struct {
 	level int // of the view's chain; −1 when the view's own row counts
 }
 
+// standIn is a row that may stand in for another.
+type standIn struct {
+	view int
+	key  string
+}
+
+// fetchStandIns asks for all rows that may stand in at once where each question is a journey. What fails here is tried again
+// by fallBack, which says so if it matters.
+func (b *Batch) fetchStandIns(ctx context.Context) error {
+	r := b.reader
+	if _, local := r.home.(inMemory); local {
+		return nil
+	}
+	if b.ahead == nil {
+		b.ahead = map[standIn]hit{}
+	}
+	asks := make([]ask, len(r.views))
+	var wanted []standIn // in the order of the asks' keys, view by view
+	for v := range asks {
+		asks[v].view = v
+	}
+	for i := range b.rows {
+		for j := range r.views {
+			if len(r.views[j].chain) == 0 || b.hits[j*b.rows+i].status == Present {
+				continue
+			}
+			if err := r.eachKey(j, b.cells[i], func(level int, key []any) (bool, error) {
+				s := standIn{r.views[j].chain[level].view, encodeKey(key)}
+				if _, known := b.ahead[s]; !known {
+					b.ahead[s] = hit{}
+					wanted = append(wanted, s)
+				}
+				return false, nil
+			}); err != nil {
+				continue // perhaps of a level that is not come to
+			}
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(wanted, func(a, b standIn) int { return a.view - b.view })
+	for _, s := range wanted {
+		a := &asks[s.view]
+		a.keys = append(a.keys, s.key...)
+		a.ends, a.hits = append(a.ends, len(a.keys)), append(a.hits, hit{})
+	}
+	asks = slices.DeleteFunc(asks, func(a ask) bool { return len(a.ends) == 0 })
+	if err := r.find(ctx, b.now.UnixMicro(), asks, b.points); err != nil {
+		return err
+	}
+	n := 0
+	for _, a := range asks {
+		for _, h := range a.hits {
+			b.ahead[wanted[n]] = h
+			n++
+		}
+	}
+	return nil
+}
+
+// standsIn returns the row that may stand in.
+func (b *Batch) standsIn(ctx context.Context, s standIn) (hit, error) {
+	if h, known := b.ahead[s]; known {
+		return h, nil
+	}
+	one := []ask{{view: s.view, keys: []byte(s.key), ends: []int{len(s.key)}, hits: []hit{{}}}}
+	err := b.reader.find(ctx, b.now.UnixMicro(), one, b.points)
+	return one[0].hits[0], err
+}
+
 // fallBack looks for what stands in for rows that are missing or too old, and puts their values into the cells of the
-// features of a row, with where they came from.
-func (b *Batch) fallBack(ctx context.Context, cells []Cell, found []hit) error {
-	r, stood := b.reader, b.stood[:0]
+// features of row i, with where they came from.
+func (b *Batch) fallBack(ctx context.Context, i int) error {
+	r, stood, cells := b.reader, b.stood[:0], b.cells[i]
 	for j := range r.views {
 		s := standing{level: -1}
-		if len(r.views[j].chain) > 0 && found[j].status != Present {
+		if len(r.views[j].chain) > 0 && b.hits[j*b.rows+i].status != Present {
 			err := r.eachKey(j, cells, func(level int, key []any) (bool, error) {
-				text := []byte(encodeKey(key))
-				one := []ask{{view: r.views[j].chain[level].view, keys: text, ends: []int{len(text)}, hits: []hit{{}}}}
-				if err := r.find(ctx, b.now.UnixMicro(), one, b.points); err != nil {
-					return false, err
-				}
-				if h := one[0].hits[0]; h.status == Present {
+				h, err := b.standsIn(ctx, standIn{r.views[j].chain[level].view, encodeKey(key)})
+				if err == nil && h.status == Present {
 					s = standing{h, level}
 				}
-				return s.level >= 0, nil
+				return s.level >= 0, err
 			})
 			if err != nil {
 				return err

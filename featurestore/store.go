@@ -234,6 +234,9 @@ func (s *Store) refresh(ctx context.Context) (failed, waiting []error, err error
 				waiting = append(waiting, o.failed)
 				continue
 			}
+			if _, local := o.rows.(*arena); !local && o.failed == nil && o.ready.Load() && o.seq.Load() >= e.Seq && time.Since(o.looked) < s.poll {
+				continue // a look is a journey, and what is lost in between every read sees
+			}
 			err := s.advance(ctx, o, e.Seq)
 			if ctx.Err() != nil {
 				return failed, waiting, ctx.Err() // says nothing about the view
@@ -285,6 +288,7 @@ func (s *Store) advance(ctx context.Context, o *online, end int64) error {
 		return err
 	}
 	o.ready.Store(true)
+	o.looked = time.Now()
 	return nil
 }
 

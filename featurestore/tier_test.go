@@ -417,3 +417,52 @@ func TestTier_Cluster(t *testing.T) {
 		check("started again, empty")
 	}
 }
+
+// Many rows for which others stand in read the same at once, where all that may stand in is asked for in one journey, as
+// one by one.
+func TestFallback_ManyAtOnce(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, setup func(testing.TB, string) *bundle) {
+		b := setup(t, chain)
+		at := b.now.Format(time.RFC3339Nano)
+		random := rand.New(rand.NewPCG(5, 6))
+		push := func(view string, row map[string]any) {
+			row["demand"], row["stock"], row["event_time"] = float64(random.IntN(100)), float64(random.IntN(100)), at
+			if err := b.pushTo(view, fmt.Sprint(random.Int64()), row); err != nil {
+				t.Fatal(err)
+			}
+		}
+		push("all_load", map[string]any{"scope": "all"})
+		var rows []map[string]any
+		for i := range 40 {
+			sku, category := fmt.Sprint("s", i), fmt.Sprint("c", i%7)
+			if i%4 == 0 {
+				push("sku_load", map[string]any{"sku": sku, "note": nil})
+			}
+			if i < 7 && i%2 == 0 {
+				push("category_load", map[string]any{"category": category})
+			}
+			rows = append(rows, map[string]any{"sku": sku, "category": category, "days": 2.0})
+		}
+		delete(rows[39], "category")
+		r, err := b.store.Reader(context.Background(), "acme", waybill.VersionRef{Name: "asked"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := r.Read(context.Background(), b.now, rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		views := map[string]int{}
+		for i, row := range rows {
+			one, err := r.Read(context.Background(), b.now, []map[string]any{row})
+			if err != nil || fmt.Sprint(one[0].Cells) != fmt.Sprint(all[i].Cells) {
+				t.Errorf("%v: %+v, %v; at once %+v", row, one, err, all[i])
+			}
+			views[all[i].Cells[0].View.String()]++
+		}
+		if len(views) != 3 {
+			t.Errorf("rows of %v; want some of each view of the chain", views)
+		}
+	})
+}
