@@ -39,6 +39,11 @@ func (s *Store) IngestArrow(ctx context.Context, actor waybill.Actor, req Ingest
 	if err := checkBatchID(req.BatchID); err != nil {
 		return Commit{}, err
 	}
+	done, err := turn(ctx, s.uploading)
+	if err != nil {
+		return Commit{}, err
+	}
+	defer done()
 	st, err := readStream(next, func(names []string) error {
 		if err := rename(names, req.Columns); err != nil {
 			return err
@@ -52,16 +57,7 @@ func (s *Store) IngestArrow(ctx context.Context, actor waybill.Actor, req Ingest
 	if req.Rows != 0 && req.Rows != int64(st.rows) {
 		return Commit{}, waybill.InvalidField("rows", fmt.Sprintf("are %d and %d came: the stream was cut or has more than was said; nothing was written", req.Rows, st.rows))
 	}
-	done, err := s.decode(ctx)
-	if err != nil {
-		return Commit{}, err
-	}
-	defer done()
-	t, err := st.table()
-	if err != nil {
-		return Commit{}, err
-	}
-	return s.ingest(ctx, actor, v, req, t)
+	return s.ingest(ctx, actor, v, req, func() (*source, error) { return st.source(), nil })
 }
 
 // stream is the batches of an Arrow stream that has come to its end.
@@ -197,35 +193,138 @@ func (st *stream) release() {
 	st.batches = nil
 }
 
-// table decodes the batches. An array that contradicts itself panics when it is looked at; that is an error here.
-func (st *stream) table() (t *table, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			t, err = nil, notArrow(fmt.Sprint(p))
+// source is the rows of the batches, each of which is a piece.
+func (st *stream) source() *source {
+	return &source{names: st.names, pieces: func() func() (*piece, error) {
+		n, first, text := 0, 0, 0
+		return func() (*piece, error) {
+			for n < len(st.batches) && st.batches[n].NumRows() == 0 {
+				n++
+			}
+			if n == len(st.batches) {
+				return nil, io.EOF
+			}
+			p, err := st.piece(st.batches[n], first, &text)
+			if err != nil {
+				return nil, err
+			}
+			n, first = n+1, first+p.rows
+			return p, nil
 		}
-	}()
-	t = &table{names: st.names, rows: st.rows, line: func(i int) string { return fmt.Sprint("row ", i+1) }}
-	columns, text := make([][]any, len(st.names)), 0
-	for c := range columns {
-		columns[c] = make([]any, 0, st.rows)
-		seen := map[string]any{}
-		for _, b := range st.batches {
-			if b.Column(c).Len() != int(b.NumRows()) {
-				return nil, notArrow("a batch has columns of different lengths")
-			}
-			if columns[c], err = appendCells(columns[c], b.Column(c), seen, &text); err != nil {
-				return nil, waybill.InvalidField("column "+short(st.names[c]), err.Error())
-			}
-			if text > maxText {
-				return nil, waybill.Errorf(waybill.TooLarge, "the stream holds more than %d MiB of text; cut it into several", maxText>>20)
-			}
-		}
-	}
-	t.cell = func(i, c int) any { return columns[c][i] }
-	return t, nil
+	}}
 }
 
-// streamable says whether appendCells knows a type of a stream: those of files, and how clients write lists of one length,
+// piece makes a piece of a batch whose first row has the number first. An array that contradicts itself panics when it is
+// looked at; that is an error here, and afterwards it can be looked at anywhere.
+func (st *stream) piece(b arrow.Record, first int, text *int) (_ *piece, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = notArrow(fmt.Sprint(p))
+		}
+	}()
+	arrays := make([]arrow.Array, b.NumCols())
+	for c, a := range b.Columns() {
+		if a.Len() != int(b.NumRows()) {
+			return nil, notArrow("a batch has columns of different lengths")
+		}
+		if *text += sound(a); *text > maxText {
+			return nil, waybill.Errorf(waybill.TooLarge, "the stream holds more than %d MiB of text; cut it into several", maxText>>20)
+		}
+		if arrays[c], err = plainTexts(a); err != nil {
+			return nil, waybill.InvalidField("column "+short(st.names[c]), err.Error())
+		}
+	}
+	return newPiece(first, int(b.NumRows()), arrays, nil, rowLine(first))
+}
+
+// sound panics when an array points outside of itself, and returns how many bytes its texts have.
+func sound(a arrow.Array) (text int) {
+	switch a := a.(type) {
+	case *array.String:
+		for i := range a.Len() {
+			text += len(a.Value(i))
+		}
+	case *array.LargeString:
+		for i := range a.Len() {
+			text += len(a.Value(i))
+		}
+	case *array.Binary:
+		for i := range a.Len() {
+			text += len(a.Value(i))
+		}
+	case *array.LargeBinary:
+		for i := range a.Len() {
+			text += len(a.Value(i))
+		}
+	case *array.Dictionary:
+		n := a.Dictionary().Len()
+		for i := range a.Len() {
+			if a.IsValid(i) && a.GetValueIndex(i) >= n {
+				panic("an index is beyond its dictionary")
+			}
+		}
+		return sound(a.Dictionary())
+	case array.ListLike:
+		n := int64(a.ListValues().Len())
+		for i := range a.Len() {
+			if from, to := a.ValueOffsets(i); a.IsValid(i) && (from < 0 || from > to || to > n) {
+				panic("a list is beyond its values")
+			}
+		}
+		return sound(a.ListValues())
+	}
+	return text
+}
+
+// plainTexts makes a column of texts of one whose texts lie in a dictionary or have long offsets: they are checked and laid
+// out as one. Other columns stay as they are.
+func plainTexts(a arrow.Array) (arrow.Array, error) {
+	var at func(i int) (string, bool)
+	switch a := a.(type) {
+	case *array.LargeString:
+		at = func(i int) (string, bool) { return a.Value(i), true }
+	case *array.Dictionary:
+		words, err := plainTexts(a.Dictionary())
+		texts, ok := words.(*array.String)
+		if err != nil || !ok {
+			return a, err
+		}
+		at = func(i int) (string, bool) {
+			n := a.GetValueIndex(i)
+			return texts.Value(n), texts.IsValid(n)
+		}
+	default:
+		return a, nil
+	}
+	size := 0
+	for i := range a.Len() {
+		if a.IsValid(i) {
+			s, _ := at(i)
+			size += len(s)
+		}
+	}
+	if size > maxText {
+		return nil, waybill.Errorf(waybill.TooLarge, "the column has more than %d MiB of text; cut the stream into several", maxText>>20)
+	}
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	b.Reserve(a.Len())
+	b.ReserveData(size)
+	for i := range a.Len() {
+		s, ok := "", a.IsValid(i)
+		if ok {
+			s, ok = at(i)
+		}
+		if ok {
+			b.Append(s)
+		} else {
+			b.AppendNull()
+		}
+	}
+	return b.NewArray(), nil
+}
+
+// streamable says whether cells knows a type of a stream: those of files, and how clients write lists of one length,
 // long lists, repeated texts and columns of nulls.
 func streamable(t arrow.DataType) error {
 	switch t := t.(type) {

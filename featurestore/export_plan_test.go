@@ -8,7 +8,7 @@ func ReadParquet(r io.Reader) (map[string][]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := readParquet(data, anyNames, false)
+	t, err := readOwn(data)
 	if err != nil {
 		return nil, err
 	}

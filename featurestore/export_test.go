@@ -107,7 +107,7 @@ func ReadStream(next Messages) error {
 		return err
 	}
 	defer st.release()
-	_, err = st.table()
+	_, err = st.source().table()
 	return err
 }
 

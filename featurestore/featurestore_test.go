@@ -51,7 +51,12 @@ type bundle struct {
 // at sets the clock of the store, whose own goroutines read it too.
 func (b *bundle) at(now time.Time) { b.now = now; b.shown.Store(&now) }
 
-func (b *bundle) clock() time.Time { return *b.shown.Load() }
+func (b *bundle) clock() time.Time {
+	if at := b.shown.Load(); at != nil {
+		return *at
+	}
+	return b.now // it was never set anew
+}
 
 func setup(t testing.TB) *bundle { t.Helper(); return inMemory(t, definitions) }
 

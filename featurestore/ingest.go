@@ -39,6 +39,10 @@ type IngestRequest struct {
 // Quarantine those that are good. The columns are the view's join keys, features and event_time; a feature without a column
 // is null. What is wrong is named by line. Batch ids and personal columns are as for Push. The rows lie in the bucket as
 // Parquet.
+//
+// At most uploads files are in memory at once, each of at most MaxFileBytes as it came and as it is stored; the body of
+// another is not read before its turn, so that its sender waits. At most decoders of them are decoded at once, some
+// pieceRows at a time. Exhausted when ctx ends before the turn comes.
 func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestRequest) (Commit, error) {
 	v, err := s.writable(ctx, actor.Tenant, req.View)
 	if err != nil {
@@ -47,61 +51,186 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 	if err := checkBatchID(req.BatchID); err != nil {
 		return Commit{}, err
 	}
-	data, err := readFile(req.Body)
-	if err != nil {
-		return Commit{}, err
-	}
-	done, err := s.decode(ctx)
+	done, err := turn(ctx, s.uploading)
 	if err != nil {
 		return Commit{}, err
 	}
 	defer done()
-	t, err := readTable(req.Format, data, func(names []string) error {
-		if err := rename(names, req.Columns); err != nil {
-			return err
-		}
-		return checkNames(&v.View, names)
-	})
+	data, err := readFile(req.Body)
 	if err != nil {
 		return Commit{}, err
 	}
-	return s.ingest(ctx, actor, v, req, t)
+	return s.ingest(ctx, actor, v, req, func() (*source, error) {
+		return openFile(req.Format, data, func(names []string) error {
+			if err := rename(names, req.Columns); err != nil {
+				return err
+			}
+			return checkNames(&v.View, names)
+		})
+	})
 }
 
-// ingest appends the rows of a table, whose columns are the view's. The caller has its turn to decode.
-func (s *Store) ingest(ctx context.Context, actor waybill.Actor, v storedView, req IngestRequest, t *table) (Commit, error) {
-	in := filed(&v.View, t)
-	w, err := s.take(ctx, actor, v, req.BatchID, req.Mode, &in)
+// ingest appends the rows of a file, whose columns are the view's. The caller has a turn to hold it.
+func (s *Store) ingest(ctx context.Context, actor waybill.Actor, v storedView, req IngestRequest, open func() (*source, error)) (Commit, error) {
+	w, err := s.layOut(ctx, actor, v, req, open)
 	if err != nil || w.done {
 		return w.first, err
 	}
-	if len(w.rows) > 0 {
-		if c, err := s.again(ctx, actor.Tenant, w.ref, req.BatchID, contentDigest(w.rows), &in, w.held); err == nil || waybill.CodeOf(err) != waybill.NotFound {
+	if w.good > 0 {
+		if c, err := s.again(ctx, actor.Tenant, w.ref, req.BatchID, w); err == nil || waybill.CodeOf(err) != waybill.NotFound {
 			return c, err
 		}
-		out, err := writeCommitFile(&v.View, w.rows)
-		if err != nil {
+		if err := s.upload(ctx, w); err != nil {
 			return Commit{}, err
 		}
-		o, err := s.bucket.PutContent(ctx, commitPrefix, bytes.NewReader(out))
-		if err != nil {
-			return Commit{}, err
-		}
-		w.object = o.Key
+		// Whoever follows the log on this hub meanwhile need not fetch what is here.
+		s.fresh.Store(w.object, w.file)
+		defer s.fresh.Delete(w.object)
 	}
 	// From here on a failure leaves an object that no commit names; it is harmless, and the same file finds it again.
 	return s.append(ctx, w)
 }
 
-// decode waits for its turn to read a file into memory: at most decoders do at once. The caller calls done.
-func (s *Store) decode(ctx context.Context) (done func(), err error) {
+// upload puts a batch's file into the bucket under its digest.
+func (s *Store) upload(ctx context.Context, w *writing) error {
+	sum := sha256.Sum256(w.file)
+	w.object = commitPrefix + "/" + hex.EncodeToString(sum[:])
+	o, err := s.bucket.Put(ctx, w.object, bytes.NewReader(w.file), int64(len(w.file)))
+	if err != nil {
+		return err
+	}
+	if o.SHA256 != sum {
+		return waybill.Errorf(waybill.Internal, "the file of batch %s changed in memory while it was uploaded", w.batch)
+	}
+	return nil
+}
+
+// layOut decodes and checks a file, and lays its good rows out as they are stored.
+func (s *Store) layOut(ctx context.Context, actor waybill.Actor, v storedView, req IngestRequest, open func() (*source, error)) (*writing, error) {
+	done, err := turn(ctx, s.decoding)
+	if err != nil {
+		return &writing{}, err
+	}
+	defer done()
+	src, err := open()
+	if err != nil {
+		return &writing{}, err
+	}
+	w, tk, err := s.begin(ctx, actor, v, req.BatchID, req.Mode, func() (string, error) {
+		t, err := src.table()
+		if err != nil {
+			return "", err
+		}
+		in := filed(&v.View, src.names, t.rows, t.cell, t.line)
+		return in.digest(), nil
+	})
+	if err != nil || w.done {
+		return w, err
+	}
+	return w, s.layPieces(ctx, &v.View, src, w, tk)
+}
+
+// layPieces is layOut for a batch that has begun.
+func (s *Store) layPieces(ctx context.Context, v *View, src *source, w *writing, tk tokens) error {
+	now := s.clock()
+	check, lay, out := &checking{v: v, mode: w.mode, now: now, tk: tk}, newLaid(v, src.names, now, tk), newCommitFile(v)
+	next, stop := ahead(src.pieces())
+	defer stop()
+	rows := 0
+	for !check.full() {
+		p, err := next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		rows += p.rows
+		rec := lay.record(p)
+		if rec == nil { // a row is wrong, or so seems it: which and why, and what the others are, is found one by one
+			in := filed(v, src.names, p.rows, p.cell, p.line)
+			good, err := check.rows(&in, p.first)
+			if err != nil {
+				return err
+			}
+			if rec, err = recordOf(lay.schema, v, good); err != nil {
+				return err
+			}
+		}
+		if len(check.bad) > 0 {
+			continue // nothing will be written
+		}
+		if err := out.add(rec); err != nil {
+			return err
+		}
+	}
+	if err := waybill.InvalidFields(check.bad); err != nil {
+		return err
+	}
+	if rows == 0 {
+		return errNoRows
+	}
+	var err error
+	if w.file, err = out.close(); err != nil {
+		return err
+	}
+	if len(w.file) > MaxFileBytes {
+		return waybill.Errorf(waybill.TooLarge, "the rows have %d MiB as they are stored; at most %d, so cut the file into several", len(w.file)>>20, MaxFileBytes>>20)
+	}
+	w.good, w.content, w.minEvent, w.maxEvent = out.rows, out.content(), out.minEvent, out.maxEvent
+	return w.keep(check.kept)
+}
+
+// ahead decodes the next piece while the last one is worked on. stop ends it; it may be called before the end.
+func ahead(pieces func() (*piece, error)) (next func() (*piece, error), stop func()) {
+	type decoded struct {
+		p   *piece
+		err error
+	}
+	ch, quit := make(chan decoded), make(chan struct{})
+	go func() {
+		defer close(ch)
+		for {
+			p, err := pieces()
+			select {
+			case ch <- decoded{p, err}:
+			case <-quit:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	next = func() (*piece, error) {
+		d, ok := <-ch
+		if !ok {
+			return nil, io.EOF
+		}
+		return d.p, d.err
+	}
+	return next, func() {
+		close(quit)
+		for range ch { // it is over when nobody reads the bytes any more
+		}
+	}
+}
+
+// turn waits for one of the places in a queue. The caller calls done.
+func turn(ctx context.Context, places chan struct{}) (done func(), err error) {
 	select {
-	case s.decoding <- struct{}{}:
-		return func() { <-s.decoding }, nil
+	case places <- struct{}{}:
+		return func() { <-places }, nil
 	case <-ctx.Done():
 		return nil, waybill.Wrap(waybill.Exhausted, ctx.Err(), "other files are being read; try again later")
 	}
 }
+
+// decode waits for a turn to decode a file.
+func (s *Store) decode(ctx context.Context) (done func(), err error) { return turn(ctx, s.decoding) }
 
 // rename gives a file's columns the names of the view's.
 func rename(names []string, columns map[string]string) error {
@@ -145,23 +274,9 @@ func commitColumns(v *View) []Column {
 	return slices.Concat(v.Entity.Keys, v.Features, []Column{{Name: "event_time", Type: Timestamp}})
 }
 
-// writeCommitFile writes rows as Parquet: join keys, features, event_time. The knowledge time is the commit's own.
-func writeCommitFile(v *View, rows []row) ([]byte, error) {
-	keys, features := len(v.Entity.Keys), len(v.Features)
-	return writeParquet(commitColumns(v), len(rows), "", func(i, c int) any {
-		switch {
-		case c < keys:
-			return rows[i].keys[c]
-		case c < keys+features:
-			return rows[i].values[c-keys]
-		}
-		return time.UnixMicro(rows[i].event).UTC()
-	})
-}
-
-// readCommitFile reads what writeCommitFile wrote, as commit seq of time at (µs).
+// readCommitFile reads a commit's file as rows: of commit seq of time at (µs).
 func readCommitFile(v *View, seq, at int64, data []byte) ([]row, error) {
-	t, err := readParquet(data, anyNames, false)
+	t, err := readOwn(data)
 	if err != nil {
 		return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's file cannot be read")
 	}
@@ -196,6 +311,9 @@ func readCommitFile(v *View, seq, at int64, data []byte) ([]row, error) {
 
 // object reads a file of the bucket whose name ends in its SHA-256.
 func (s *Store) object(ctx context.Context, key string) ([]byte, error) {
+	if data, ok := s.fresh.Load(key); ok {
+		return data.([]byte), nil
+	}
 	raw, err := hex.DecodeString(path.Base(key))
 	if err != nil || len(raw) != sha256.Size {
 		return nil, waybill.Errorf(waybill.Corrupt, "the object %s does not end in a digest", key)

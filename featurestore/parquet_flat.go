@@ -116,27 +116,25 @@ func (r *flatReader) took(levels int64, values int, err error) error {
 	return nil
 }
 
-// spread opens gaps for nulls among the values of a batch, from its end on, and marks what is there from bit at on. It
-// returns how many nulls there are.
-func spread[T any](values []T, read int, def []int16, mark func(i int, valid bool)) (nulls int, err error) {
+// spread opens gaps for nulls among the values of a batch, from its end on, and marks them.
+func spread[T any](values []T, read int, def []int16, mark func(i int, valid bool)) error {
 	for i := len(values) - 1; i >= 0; i-- {
 		valid := def[i] != 0
 		mark(i, valid)
 		if !valid {
 			var none T
 			values[i] = none
-			nulls++
 			continue
 		}
 		if read--; read < 0 {
-			return 0, fmt.Errorf("has fewer values than it says")
+			return fmt.Errorf("has fewer values than it says")
 		}
 		values[i] = values[read]
 	}
 	if read != 0 {
-		return 0, fmt.Errorf("has more values than it says")
+		return fmt.Errorf("has more values than it says")
 	}
-	return nulls, nil
+	return nil
 }
 
 // validity is the bitmap of an array that is being made; it is there from the first null on.
@@ -147,6 +145,9 @@ type validity struct {
 }
 
 func (v *validity) mark(at int, valid bool) {
+	if !valid {
+		v.nulls++
+	}
 	if valid == (v.bits == nil || bitutil.BitIsSet(v.bits, at)) {
 		return
 	}
@@ -177,15 +178,13 @@ func numbersOf[T any](r *flatReader, n int, t arrow.DataType, raw func([]T) []by
 			return nil, err
 		}
 		if int64(values) != levels {
-			nulls, err := spread(out[at:at+int(levels)], values, r.def, func(i int, ok bool) { valid.mark(at+i, ok) })
-			if err != nil {
+			if err := spread(out[at:at+int(levels)], values, r.def, func(i int, ok bool) { valid.mark(at+i, ok) }); err != nil {
 				return nil, err
 			}
-			valid.nulls += nulls
 		}
 		at += int(levels)
 	}
-	return array.MakeFromData(array.NewData(t, n, []*memory.Buffer{valid.buffer(), memory.NewBufferBytes(raw(out))}, nil, valid.nulls, 0)), nil
+	return valid.array(t, raw(out)), nil
 }
 
 func cutShort(err error, has, want int) error {
@@ -319,11 +318,9 @@ func (r *flatReader) booleans(n int) (arrow.Array, error) {
 			return nil, err
 		}
 		if int64(values) != levels {
-			nulls, err := spread(batch[:levels], values, def, func(i int, ok bool) { valid.mark(at+i, ok) })
-			if err != nil {
+			if err := spread(batch[:levels], values, def, func(i int, ok bool) { valid.mark(at+i, ok) }); err != nil {
 				return nil, err
 			}
-			valid.nulls += nulls
 		}
 		for i, v := range batch[:levels] {
 			if v {
@@ -353,11 +350,9 @@ func (r *flatReader) texts(n int, t arrow.DataType) (arrow.Array, error) {
 		}
 		some := r.binary[:levels]
 		if int64(values) != levels {
-			nulls, err := spread(some, values, r.def, func(i int, ok bool) { valid.mark(at+i, ok) })
-			if err != nil {
+			if err := spread(some, values, r.def, func(i int, ok bool) { valid.mark(at+i, ok) }); err != nil {
 				return nil, err
 			}
-			valid.nulls += nulls
 		}
 		size := 0
 		for _, v := range some {

@@ -85,9 +85,23 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 		return Commit{}, waybill.InvalidField("rows", fmt.Sprintf("must be 1 to %d; it has %d", MaxPushRows, len(req.Rows)))
 	}
 	in := pushed(&v.View, req.Rows)
-	w, err := s.take(ctx, actor, v, req.BatchID, req.Mode, &in)
+	w, tk, err := s.begin(ctx, actor, v, req.BatchID, req.Mode, func() (string, error) { return in.digest(), nil })
 	if err != nil || w.done {
 		return w.first, err
+	}
+	check := &checking{v: &v.View, mode: w.mode, now: s.clock(), tk: tk}
+	if w.rows, err = check.rows(&in, 0); err != nil {
+		return Commit{}, err
+	}
+	if err := waybill.InvalidFields(check.bad); err != nil {
+		return Commit{}, err
+	}
+	if w.good = int64(len(w.rows)); w.good > 0 {
+		w.content = contentDigest(w.rows)
+		w.minEvent, w.maxEvent = span2(w.rows)
+	}
+	if err := w.keep(check.kept); err != nil {
+		return Commit{}, err
 	}
 	return s.append(ctx, w)
 }
@@ -97,42 +111,49 @@ type writing struct {
 	actor  waybill.Actor
 	ref    waybill.VersionRef
 	batch  string
-	in     *incoming
+	digest func() (string, error) // of all rows, as they came
 	layout *layout
-	rows   []row      // the good ones, in their order
-	held   *heldBatch // the bad ones; nil for none
-	object string     // key in the bucket of the file that holds the good rows, ends in its SHA-256; "" for inline
+	mode   Mode
+
+	good               int64      // rows that are accepted
+	content            string     // their contentDigest
+	minEvent, maxEvent int64      // µs
+	rows               []row      // those of a push, in their order
+	file               []byte     // those of a file, as it is stored
+	object             string     // its key in the bucket, ends in its SHA-256; "" for rows of a push
+	held               *heldBatch // the bad ones; nil for none
 
 	done  bool   // the batch was taken before:
 	first Commit // this was its answer
 }
 
-// take checks a batch's rows by the view and the mode.
-func (s *Store) take(ctx context.Context, actor waybill.Actor, v storedView, batch string, mode Mode, in *incoming) (*writing, error) {
-	w := &writing{actor: actor, ref: waybill.VersionRef{Name: v.Name, Version: v.Version}, batch: batch, in: in, layout: newLayout(&v.View)}
-	mode, err := mode.check()
-	if err != nil {
-		return w, err
+// begin makes ready to check a batch's rows. w.done says that nothing is left to do.
+func (s *Store) begin(ctx context.Context, actor waybill.Actor, v storedView, batch string, mode Mode, digest func() (string, error)) (w *writing, tk tokens, err error) {
+	w = &writing{actor: actor, ref: waybill.VersionRef{Name: v.Name, Version: v.Version}, batch: batch, digest: digest, layout: newLayout(&v.View)}
+	if w.mode, err = mode.check(); err != nil {
+		return w, tk, err
 	}
-	tk, err := s.forView(actor.Tenant, &v.View)
-	if err != nil {
-		return w, err
+	if tk, err = s.forView(actor.Tenant, &v.View); err != nil {
+		return w, tk, err
 	}
-	if mode == Quarantine {
+	if w.mode == Quarantine {
 		// First of all, because what is wrong with a row may depend on the clock, and the answer to a repeat must not.
-		w.first, err = s.heldBefore(ctx, actor.Tenant, w.ref, batch, in)
-		if w.done = err == nil; w.done || waybill.CodeOf(err) != waybill.NotFound {
-			return w, err
+		w.first, err = s.heldBefore(ctx, actor.Tenant, w.ref, batch, digest)
+		if w.done = err == nil; !w.done && waybill.CodeOf(err) == waybill.NotFound {
+			err = nil
 		}
 	}
-	var bad []held
-	if w.rows, bad, err = in.check(&v.View, mode, s.clock(), tk); err != nil {
-		return w, err
+	return w, tk, err
+}
+
+// keep makes the bad rows of a batch what it leaves in the quarantine.
+func (w *writing) keep(bad []held) error {
+	if len(bad) == 0 {
+		return nil
 	}
-	if len(bad) > 0 {
-		w.held = &heldBatch{in.digest(), bad}
-	}
-	return w, nil
+	digest, err := w.digest()
+	w.held = &heldBatch{digest, bad}
+	return err
 }
 
 func checkBatchID(id string) error {
@@ -148,11 +169,9 @@ var errTaken = errors.New("the batch id is taken")
 // append puts a batch at the end of its view's log: the good rows as one commit and the bad ones into the quarantine, both
 // or neither. Without good rows the log stays as it is.
 func (s *Store) append(ctx context.Context, w *writing) (Commit, error) {
-	c := Commit{View: w.ref, Rows: int64(len(w.rows)), Actor: w.actor.ID}
-	content := ""
-	if len(w.rows) > 0 {
-		c.MinEvent, c.MaxEvent = span2(w.rows)
-		content = contentDigest(w.rows)
+	c := Commit{View: w.ref, Rows: w.good, Actor: w.actor.ID}
+	if w.good > 0 {
+		c.MinEvent, c.MaxEvent = time.UnixMicro(w.minEvent).UTC(), time.UnixMicro(w.maxEvent).UTC()
 	}
 	tenant, ref := w.actor.Tenant, w.ref
 	err := pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -168,9 +187,9 @@ func (s *Store) append(ctx context.Context, w *writing) (Commit, error) {
 		if c.At = s.clock(); c.At.Before(known) {
 			c.At = known.UTC()
 		}
-		if len(w.rows) == 0 {
+		if w.good == 0 {
 			c.Seq = 0
-		} else if err := s.insertCommit(ctx, tx, w, &c, content); err != nil {
+		} else if err := s.insertCommit(ctx, tx, w, &c); err != nil {
 			return err
 		}
 		if w.held != nil {
@@ -187,7 +206,7 @@ func (s *Store) append(ctx context.Context, w *writing) (Commit, error) {
 		return err
 	})
 	if errors.Is(err, errTaken) || pg.IsUnique(err, "commit_batch_once") {
-		return s.again(ctx, tenant, ref, w.batch, content, w.in, w.held)
+		return s.again(ctx, tenant, ref, w.batch, w)
 	}
 	if err != nil {
 		return Commit{}, err
@@ -197,7 +216,7 @@ func (s *Store) append(ctx context.Context, w *writing) (Commit, error) {
 }
 
 // insertCommit moves the log's end and writes the commit c there with its lineage. It sets c's digest.
-func (s *Store) insertCommit(ctx context.Context, tx pgx.Tx, w *writing, c *Commit, content string) error {
+func (s *Store) insertCommit(ctx context.Context, tx pgx.Tx, w *writing, c *Commit) error {
 	var key *string
 	var inline []byte
 	if w.object != "" {
@@ -210,7 +229,7 @@ func (s *Store) insertCommit(ctx context.Context, tx pgx.Tx, w *writing, c *Comm
 		c.Digest = "sha256:" + hex.EncodeToString(sum[:])
 	}
 	tag, err := tx.Exec(ctx, string(insertCommit), w.actor.Tenant, w.ref.Name, w.ref.Version, c.Seq, w.batch, c.Digest, c.Rows,
-		c.MinEvent, c.MaxEvent, inline, key, w.actor.ID, c.At, content)
+		c.MinEvent, c.MaxEvent, inline, key, w.actor.ID, c.At, w.content)
 	if err != nil {
 		return fmt.Errorf("insert commit: %w", err)
 	}
@@ -246,12 +265,13 @@ func commitNode(ref waybill.VersionRef, seq int64) lineage.Node {
 	return lineage.Node("commit:" + ref.String() + "/" + strconv.FormatInt(seq, 10))
 }
 
-func span2(rows []row) (lo, hi time.Time) {
-	a, b := rows[0].event, rows[0].event
+// span2 is the first and the last event of rows (µs).
+func span2(rows []row) (lo, hi int64) {
+	lo, hi = rows[0].event, rows[0].event
 	for _, r := range rows {
-		a, b = min(a, r.event), max(b, r.event)
+		lo, hi = min(lo, r.event), max(hi, r.event)
 	}
-	return time.UnixMicro(a).UTC(), time.UnixMicro(b).UTC()
+	return lo, hi
 }
 
 // maxViolations is how many violations one answer names.
@@ -368,6 +388,12 @@ func (c *storedCommit) rows(l *layout, v *View) (out []row, err error) {
 // packed calls each with every row of the commit in packed form, none when one of them is wrong.
 func (c *storedCommit) packed(l *layout, v *View, each func(b []byte)) error {
 	data := c.data
+	if c.file {
+		done, err := c.packFile(l, v, each)
+		if done || err != nil {
+			return err
+		}
+	}
 	if !c.isPacked() {
 		rows, err := c.rows(l, v)
 		if err != nil {
@@ -392,4 +418,29 @@ func (c *storedCommit) packed(l *layout, v *View, each func(b []byte)) error {
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// packFile is packed for the file of a commit; done is false when it has to be read row by row.
+func (c *storedCommit) packFile(l *layout, v *View, each func(b []byte)) (done bool, err error) {
+	recs, done, err := commitRecords(v, c.data)
+	if err != nil {
+		return false, fmt.Errorf("read commit %d of %s: %w", c.seq, c.ref, err)
+	}
+	if !done {
+		return false, nil
+	}
+	packers := make([]*packer, len(recs))
+	for i, rec := range recs {
+		if packers[i], err = newPacker(l, v, rec); err != nil {
+			return false, fmt.Errorf("read commit %d of %s: %w", c.seq, c.ref, err)
+		}
+	}
+	var b []byte
+	for n, p := range packers {
+		for i := range int(recs[n].NumRows()) {
+			b = p.append(b[:0], i, c.at, c.seq)
+			each(b)
+		}
+	}
+	return true, nil
 }

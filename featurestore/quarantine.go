@@ -130,70 +130,80 @@ func pushed(v *View, rows []map[string]any) incoming {
 		}}
 }
 
-// filed are the rows of a file, whose columns are all of the view's.
-func filed(v *View, t *table) incoming {
+// filed are rows of a file, whose columns are all of the view's.
+func filed(v *View, columns []string, rows int, cell func(i, c int) any, line func(i int) string) incoming {
 	place := map[string]int{}
-	for i, n := range t.names {
+	for i, n := range columns {
 		place[n] = i
 	}
-	sorted := slices.Sorted(slices.Values(t.names))
-	return incoming{rows: t.rows, at: func(i int) string { return t.line(i) + ", " }, names: func(int) []string { return sorted }, known: v.knows(),
+	sorted := slices.Sorted(slices.Values(columns))
+	return incoming{rows: rows, at: func(i int) string { return line(i) + ", " }, names: func(int) []string { return sorted }, known: v.knows(),
 		get: func(i int, name string) any {
 			if c, ok := place[name]; ok {
-				return t.cell(i, c)
+				return cell(i, c)
 			}
 			return nil
 		}}
 }
 
-// check types rows by the view. In mode Reject any bad row is an Invalid error that names up to maxViolations of what is
-// wrong; in mode Quarantine bad rows are held, at most MaxQuarantined of them.
-func (in *incoming) check(v *View, mode Mode, now time.Time, tk tokens) ([]row, []held, error) {
-	var bad []waybill.Violation
-	var kept []held
-	size := 0
+// checking types the rows of a batch one by one. In mode Reject it gathers up to maxViolations of what is wrong in bad; in
+// mode Quarantine it keeps the bad rows, at most MaxQuarantined of them.
+type checking struct {
+	v    *View
+	mode Mode
+	now  time.Time
+	tk   tokens
+
+	bad  []waybill.Violation
+	kept []held
+	size int // bytes of kept
+}
+
+// full says that enough is wrong.
+func (c *checking) full() bool { return len(c.bad) == maxViolations }
+
+// rows returns the good rows of a part of a batch, whose first row has the number first in it.
+func (c *checking) rows(in *incoming, first int) ([]row, error) {
 	out := make([]row, 0, in.rows)
-	for i := range in.rows {
+	for i := 0; i < in.rows && !c.full(); i++ {
 		var wrong []waybill.Violation
 		fail := func(field, remedy string) {
 			if len(wrong) < maxViolations {
 				wrong = append(wrong, waybill.Violation{Field: field, Remedy: remedy})
 			}
 		}
-		r := checkRow(v, func(name string) any { return in.get(i, name) }, now, tk, fail)
+		r := checkRow(c.v, func(name string) any { return in.get(i, name) }, c.now, c.tk, fail)
 		if in.extra != nil {
 			for _, name := range in.extra(i) {
-				fail(short(name), "is no column of view "+v.Name)
+				fail(short(name), "is no column of view "+c.v.Name)
 			}
 		}
 		switch {
 		case len(wrong) == 0:
 			out = append(out, r)
-		case mode == Quarantine:
-			if len(kept) == MaxQuarantined {
-				return nil, nil, waybill.Errorf(waybill.TooLarge, "more than %d rows are bad, the last of them %s%s %s; nothing was written: mend the batch or cut it into several",
+		case c.mode == Quarantine:
+			if len(c.kept) == MaxQuarantined {
+				return nil, waybill.Errorf(waybill.TooLarge, "more than %d rows are bad, the last of them %s%s %s; nothing was written: mend the batch or cut it into several",
 					MaxQuarantined, in.at(i), wrong[0].Field, wrong[0].Remedy)
 			}
-			h, err := in.hold(v, i, wrong, tk)
+			h, err := in.hold(c.v, i, wrong, c.tk)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
-			if size += len(h.row) + len(h.reasons); size > maxHeldBytes {
-				return nil, nil, waybill.Errorf(waybill.TooLarge, "the bad rows have more than %d MiB; nothing was written: mend the batch or cut it into several", maxHeldBytes>>20)
+			h.number += int64(first)
+			if c.size += len(h.row) + len(h.reasons); c.size > maxHeldBytes {
+				return nil, waybill.Errorf(waybill.TooLarge, "the bad rows have more than %d MiB; nothing was written: mend the batch or cut it into several", maxHeldBytes>>20)
 			}
-			kept = append(kept, h)
+			c.kept = append(c.kept, h)
 		default:
 			for _, w := range wrong {
-				if len(bad) < maxViolations {
-					bad = append(bad, waybill.Violation{Field: in.at(i) + w.Field, Remedy: w.Remedy})
+				if !c.full() {
+					c.bad = append(c.bad, waybill.Violation{Field: in.at(i) + w.Field, Remedy: w.Remedy})
 				}
 			}
 		}
-		if len(bad) == maxViolations {
-			break
-		}
 	}
-	return out, kept, waybill.InvalidFields(bad)
+	return out, nil
 }
 
 // hold makes what the quarantine keeps of row i. No personal value is in it: personal text is its token, another value of
@@ -337,20 +347,21 @@ func (s *Store) hold(ctx context.Context, tx pgx.Tx, actor waybill.Actor, ref wa
 }
 
 // again answers a batch id that was taken before, NotFound when it was not: with the first answer when the rows are the
-// same, else with a Conflict. content is the digest of the accepted rows, h what is held of the batch or nil.
-func (s *Store) again(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch, content string, in *incoming, h *heldBatch) (Commit, error) {
-	c, err := s.heldBefore(ctx, tenant, ref, batch, in)
+// same, else with a Conflict.
+func (s *Store) again(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch string, w *writing) (Commit, error) {
+	c, err := s.heldBefore(ctx, tenant, ref, batch, w.digest)
 	if err == nil || waybill.CodeOf(err) != waybill.NotFound {
 		return c, err
 	}
-	if h != nil {
-		content = h.content // no commit without held rows has these
+	content := w.content
+	if w.held != nil {
+		content = w.held.content // no commit without held rows has these
 	}
 	return s.batch(ctx, tenant, ref, batch, content)
 }
 
 // heldBefore is again for batches of which rows were held.
-func (s *Store) heldBefore(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch string, in *incoming) (Commit, error) {
+func (s *Store) heldBefore(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch string, digest func() (string, error)) (Commit, error) {
 	c := Commit{View: ref, Duplicate: true}
 	var was string
 	var lo, hi *time.Time
@@ -364,7 +375,11 @@ func (s *Store) heldBefore(ctx context.Context, tenant waybill.Tenant, ref waybi
 	if lo != nil && hi != nil {
 		c.MinEvent, c.MaxEvent = lo.UTC(), hi.UTC()
 	}
-	if c.At = c.At.UTC(); was != in.digest() {
+	is, err := digest()
+	if err != nil {
+		return Commit{}, err
+	}
+	if c.At = c.At.UTC(); was != is {
 		return Commit{}, waybill.Errorf(waybill.Conflict, "batch %s came before, with other rows, of which %d were accepted and %d quarantined; nothing was written: give other rows another batch id",
 			strconv.QuoteToGraphic(short(batch)), c.Rows, c.Quarantined)
 	}

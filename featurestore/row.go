@@ -149,20 +149,36 @@ func (l *layout) appendBody(b []byte, values []any) []byte {
 			b = append(b, v...)
 			end(s.at)
 		case []any:
-			b = binary.AppendUvarint(b, uint64(len(v)))
-			for _, x := range v {
-				b = appendElement(b, s.elem, x)
-			}
+			b = putList(b, at, s, v)
 			end(s.at)
 		case []float32:
-			for j, x := range v {
-				binary.LittleEndian.PutUint32(b[at+4*j:], math.Float32bits(x))
-			}
+			b = putList(b, at, s, v)
 		default:
 			putScalar(b[at:], s.kind, v)
 		}
 	}
 	return b
+}
+
+// putList writes a vector to its place, or appends a list to the variable section.
+func putList(b []byte, at int, s *slotOf, v any) []byte {
+	switch v := v.(type) {
+	case []any:
+		b = binary.AppendUvarint(b, uint64(len(v)))
+		for _, x := range v {
+			b = appendElement(b, s.elem, x)
+		}
+	case []float32:
+		for j, x := range v {
+			binary.LittleEndian.PutUint32(b[at+4*j:], math.Float32bits(x))
+		}
+	}
+	return b
+}
+
+// variable says whether a value lies in the variable section.
+func (s *slotOf) variable() bool {
+	return s.kind == kindString || s.kind == kindBytes || s.kind == kindList
 }
 
 // putScalar writes a value of fixed width.

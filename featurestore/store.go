@@ -58,7 +58,9 @@ type Store struct {
 	submit       func(ctx context.Context, tx pgx.Tx, subject string) error // of Config
 	partCells    int
 
-	decoding chan struct{} // one for each file that is being read into memory
+	uploading chan struct{} // one for each file that is in memory
+	decoding  chan struct{} // and for each of them that is being decoded
+	fresh     sync.Map      // key of an object → its bytes, of files that this hub is writing
 
 	home  home // of the online rows
 	spare home // when that is lost; or nil
@@ -83,8 +85,11 @@ WHERE tenant = $1 AND kind = $2 AND name = $3 AND ($4 = 0 OR version = $4) ORDER
 	selectHomeID pg.SQL = `SELECT id::text FROM featurestore.online_home`
 )
 
-// decoders is how many files may be read into memory at once.
-const decoders = 2
+// Of files that come in, so many may be in memory at once, and so many of these may be decoded at once.
+const (
+	uploads  = 4
+	decoders = 2
+)
 
 // Open brings the online rows of every view to the end of its log. A view whose log cannot be read, or whose rows cannot be
 // written, is logged, answers Unavailable and is tried again; the others are served. Call Run to follow the log, and Close
@@ -151,7 +156,8 @@ func (s *Store) Close() {
 }
 
 func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
-	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, submit: c.Submit, partCells: partCells, home: inMemory{}, decoding: make(chan struct{}, decoders)}
+	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, submit: c.Submit, partCells: partCells, home: inMemory{},
+		uploading: make(chan struct{}, uploads), decoding: make(chan struct{}, decoders)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
