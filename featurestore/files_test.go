@@ -11,6 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/parquet"
+	"github.com/apache/arrow/go/v17/parquet/compress"
+
 	"waybill"
 	"waybill/featurestore"
 	"waybill/internal/pgtest"
@@ -324,6 +329,41 @@ func BenchmarkJoin(b *testing.B) {
 		}
 	}
 	b.ReportMetric(20_000*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}
+
+// BenchmarkIngest takes in a Parquet file of 200,000 rows of 20 numbers until they are served.
+func BenchmarkIngest(b *testing.B) {
+	const rows = 200_000
+	h := inMemory(b, definitions)
+	var columns []string
+	fields := []arrow.Field{{Name: "thing", Type: arrow.PrimitiveTypes.Int64}, {Name: "event_time", Type: arrow.FixedWidthTypes.Timestamp_us}}
+	for f := range 20 {
+		columns = append(columns, fmt.Sprintf("{name: f%d, type: float64}", f))
+		fields = append(fields, arrow.Field{Name: fmt.Sprint("f", f), Type: arrow.PrimitiveTypes.Float64, Nullable: true})
+	}
+	data := arrowFile(b, fields, func(rb *array.RecordBuilder) {
+		rng := rand.New(rand.NewPCG(1, 1))
+		for i := range rows {
+			rb.Field(0).(*array.Int64Builder).Append(int64(i))
+			rb.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(h.now.UnixMicro()))
+			for f := range 20 {
+				rb.Field(2 + f).(*array.Float64Builder).Append(rng.Float64())
+			}
+		}
+	}, parquet.WithCompression(compress.Codecs.Snappy))
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		view := fmt.Sprint("load", n)
+		n++
+		h.apply(b, fmt.Sprintf("kind: View\nname: %s\nentity: {name: thing, keys: [{name: thing, type: int64}]}\nfeatures: [%s]\n", view, strings.Join(columns, ", ")))
+		b.StartTimer()
+		c, err := h.store.Ingest(context.Background(), ann, featurestore.IngestRequest{View: waybill.VersionRef{Name: view}, BatchID: "1", Format: featurestore.Parquet, Body: bytes.NewReader(data)})
+		if keys, _ := h.store.Memory("acme", c.View); err != nil || keys != rows {
+			b.Fatal(keys, err)
+		}
+	}
+	b.ReportMetric(rows*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
 // BenchmarkRead reads vectors of 50 features of two views: one entity, and a hundred; into cells, and from the wire's bytes

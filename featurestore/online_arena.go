@@ -454,6 +454,27 @@ func (o *arena) reserve(keys int) {
 	}
 }
 
+// expect makes room in the indices for the rows of a large commit, all of which may have new keys: otherwise these would
+// be made anew each time they are full, and every row looked at for its key. The caller is the one writer.
+func (o *arena) expect(rows int64) {
+	if rows < onlineShards*manyRows {
+		return
+	}
+	for i := range o.shards {
+		s := &o.shards[i]
+		g := s.gen.Load()
+		if g == nil {
+			g = &generation{}
+		}
+		if keys := s.keys + int(rows/onlineShards); keys*8 > len(g.index)*7 {
+			s.grow(o, g, keys+keys/4+firstIndex)
+		}
+	}
+}
+
+// manyRows is how many rows for each shard make a commit large.
+const manyRows = 256
+
 // clear empties a memory that nobody reads.
 func (o *arena) clear() {
 	for i := range o.shards {

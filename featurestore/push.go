@@ -61,7 +61,7 @@ WHERE NOT EXISTS (SELECT FROM featurestore.quarantine_batch WHERE tenant = $1 AN
 SELECT seq, rows, digest, min_event, max_event, created_at, actor, coalesce(content, '') FROM featurestore.commit
 WHERE tenant = $1 AND view = $2 AND version = $3 AND batch_id = $4`
 	selectCommits pg.SQL = `
-SELECT seq, digest, inline, coalesce(object, ''), created_at FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3 AND seq > $4 AND seq <= $5 ORDER BY seq LIMIT $6`
+SELECT seq, digest, inline, coalesce(object, ''), created_at, rows FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3 AND seq > $4 AND seq <= $5 ORDER BY seq LIMIT $6`
 )
 
 // commitsAtOnce is how many commits are fetched together: of pushes, at most 256 MiB.
@@ -310,11 +310,12 @@ func checkRow(v *View, get func(name string) any, now time.Time, tk tokens, fail
 
 // storedCommit is a commit as it lies in the log, its digest checked.
 type storedCommit struct {
-	ref  waybill.VersionRef
-	seq  int64
-	at   int64 // µs: the knowledge time of its rows
-	file bool  // data is a Parquet file; otherwise packed rows, or the JSON of an earlier hub
-	data []byte
+	ref   waybill.VersionRef
+	seq   int64
+	at    int64 // µs: the knowledge time of its rows
+	count int64 // rows
+	file  bool  // data is a Parquet file; otherwise packed rows, or the JSON of an earlier hub
+	data  []byte
 }
 
 // stored calls each with the commits after, up to and including upTo, one at a time in their order.
@@ -325,6 +326,7 @@ func (s *Store) stored(ctx context.Context, key viewKey, after, upTo int64, each
 		inline []byte
 		object string
 		at     time.Time
+		rows   int64
 	}
 	for after < upTo {
 		rows, err := s.pool.Query(ctx, string(selectCommits), key.tenant, key.ref.Name, key.ref.Version, after, upTo, commitsAtOnce)
@@ -332,7 +334,7 @@ func (s *Store) stored(ctx context.Context, key viewKey, after, upTo int64, each
 			return fmt.Errorf("select commits: %w", err)
 		}
 		list, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (c line, err error) {
-			return c, r.Scan(&c.seq, &c.digest, &c.inline, &c.object, &c.at)
+			return c, r.Scan(&c.seq, &c.digest, &c.inline, &c.object, &c.at, &c.rows)
 		})
 		if err != nil {
 			return fmt.Errorf("read commits of %s: %w", key.ref, err)
@@ -342,7 +344,7 @@ func (s *Store) stored(ctx context.Context, key viewKey, after, upTo int64, each
 			if l.seq != after+1 {
 				break
 			}
-			c := &storedCommit{ref: key.ref, seq: l.seq, at: l.at.UnixMicro(), file: l.object != "", data: l.inline}
+			c := &storedCommit{ref: key.ref, seq: l.seq, at: l.at.UnixMicro(), count: l.rows, file: l.object != "", data: l.inline}
 			if c.file {
 				if c.data, err = s.object(ctx, l.object); err != nil {
 					return fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)

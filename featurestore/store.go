@@ -324,6 +324,9 @@ func (s *Store) online(ctx context.Context, key viewKey) (*online, error) {
 func (s *Store) catchUp(ctx context.Context, o *online, have, end int64) error {
 	return s.stored(ctx, o.key, have, end, func(c *storedCommit) error {
 		now, nth, failed := s.clock().UnixMicro(), uint32(0), error(nil)
+		if a, ok := o.rows.(*arena); ok {
+			a.expect(c.count)
+		}
 		if err := c.packed(o.layout, o.view, func(b []byte) {
 			if failed == nil {
 				failed = o.rows.put(ctx, b, nth, now)
