@@ -18,16 +18,6 @@ func ReadTable(format string, data []byte) error {
 	return err
 }
 
-// WriteParquet writes a small file.
-func WriteParquet(rows int) ([]byte, error) {
-	return writeParquet([]Column{{Name: "a", Type: Int64}, {Name: "b", Type: String}}, rows, "", func(i, c int) any {
-		if c == 0 {
-			return int64(i)
-		}
-		return "x"
-	})
-}
-
 // MaxFileCells and MaxText are bounds of a file.
 const (
 	MaxFileCells = maxFileCells
@@ -110,9 +100,6 @@ func ReadStream(next Messages) error {
 	_, err = st.source().table()
 	return err
 }
-
-// DecodeCoded is the decoder of dictionary-coded pages.
-func DecodeCoded(out, dict []uint64, page []byte) bool { return decodeCoded(out, dict, page) }
 
 // Convert reads a value of a file as one of a type.
 func Convert(t Type, v any) (any, error) { return convert(t, v) }

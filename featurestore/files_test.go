@@ -281,33 +281,6 @@ func TestReader_LatestFollows(t *testing.T) {
 	}
 }
 
-func FuzzIngestCSV(f *testing.F) {
-	f.Add([]byte("warehouse,event_time,queue\nny,2026-04-01,0.1\n"))
-	f.Add([]byte("\xef\xbb\xbfa\r\"b\r"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := featurestore.ReadTable("csv", data); err != nil && waybill.CodeOf(err) != waybill.Invalid && waybill.CodeOf(err) != waybill.TooLarge {
-			t.Fatal(err)
-		}
-	})
-}
-
-func FuzzIngestParquet(f *testing.F) {
-	f.Add([]byte("PAR1"))
-	good, err := featurestore.WriteParquet(3)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	for _, data := range encodings(f) {
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := featurestore.ReadTable("parquet", data); err != nil && waybill.CodeOf(err) != waybill.Invalid && waybill.CodeOf(err) != waybill.TooLarge {
-			t.Fatal(err)
-		}
-	})
-}
-
 func BenchmarkJoin(b *testing.B) {
 	h := setup(b)
 	csv := "warehouse,event_time,queue\n"

@@ -364,35 +364,3 @@ func TestHistory_EveryType(t *testing.T) {
 		t.Errorf("numeric columns %v, %v", names, err)
 	}
 }
-
-// A page that is cut or changed is refused or gives values of the dictionary; it never reads beyond its bytes.
-func FuzzDecodeCoded(f *testing.F) {
-	f.Add([]byte{2, 10, 1, 3, 0b11_10_01_00, 0b00_01_10_11}, 13) // five times value 1, then eight values of two bits
-	f.Add([]byte{0, 6, 0}, 3)
-	f.Add([]byte{33, 1}, 1)
-	f.Fuzz(func(t *testing.T, page []byte, n int) {
-		dict := []uint64{7, 8, 9, 10}
-		out := make([]uint64, min(max(n, 0), 1000))
-		if !featurestore.DecodeCoded(out, dict, page) {
-			return
-		}
-		for i, v := range out {
-			if !slices.Contains(dict, v) {
-				t.Fatalf("value %d is %d", i, v)
-			}
-		}
-	})
-}
-
-func TestDecodeCoded(t *testing.T) {
-	t.Parallel()
-	out := make([]uint64, 13)
-	if !featurestore.DecodeCoded(out, []uint64{7, 8, 9, 10}, []byte{2, 10, 1, 3, 0b11_10_01_00, 0b00_01_10_11}) || !slices.Equal(out, []uint64{8, 8, 8, 8, 8, 7, 8, 9, 10, 10, 9, 8, 7}) {
-		t.Errorf("%v", out)
-	}
-	for _, page := range [][]byte{{}, {2}, {2, 10}, {2, 10, 4}, {2, 0, 1}, {33, 10, 1}, {2, 10, 1, 3, 0}} {
-		if featurestore.DecodeCoded(out, []uint64{7, 8, 9, 10}, page) {
-			t.Errorf("%v was accepted", page)
-		}
-	}
-}

@@ -265,26 +265,3 @@ func TestParquet_DamagedFilesAreRefusedOrRead(t *testing.T) {
 
 // damages is how often each byte is changed.
 const damages = 1
-
-// A Parquet file of lists with any byte changed is read or refused; it never ends the process.
-func FuzzParquetLists(f *testing.F) {
-	dec := &arrow.Decimal128Type{Precision: 38, Scale: 9}
-	fields := []arrow.Field{{Name: "i", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), Nullable: true}, {Name: "s", Type: arrow.ListOf(arrow.BinaryTypes.String), Nullable: true},
-		{Name: "d", Type: arrow.ListOf(dec)}, {Name: "t", Type: arrow.ListOf(arrow.FixedWidthTypes.Timestamp_ms)}, {Name: "b", Type: arrow.ListOf(arrow.FixedWidthTypes.Boolean), Nullable: true}}
-	f.Add(arrowFile(f, fields, func(b *array.RecordBuilder) {
-		for i := range 3 {
-			for c := range fields {
-				l := b.Field(c).(*array.ListBuilder)
-				if l.Append(i > 0 || !fields[c].Nullable); i == 1 {
-					l.ValueBuilder().AppendEmptyValue()
-					l.ValueBuilder().AppendNull()
-				}
-			}
-		}
-	}))
-	f.Fuzz(func(_ *testing.T, data []byte) {
-		if err := featurestore.ReadTable("parquet", data); err != nil {
-			return
-		}
-	})
-}

@@ -125,6 +125,7 @@ func lay(c *Column, p *piece, place int) arrow.Array {
 			}
 			return a
 		}
+	default:
 	}
 	return layCells(c, p, place)
 }

@@ -118,6 +118,7 @@ func drawColumn(t *rapid.T, name string) Column {
 		c.MaxLength = rapid.SampledFrom([]int{0, 2}).Draw(t, "length")
 	case Bytes:
 		c.MaxLength = rapid.SampledFrom([]int{0, 2}).Draw(t, "length")
+	default:
 	}
 	return c
 }

@@ -417,25 +417,3 @@ func TestRow_ThereAndBack(t *testing.T) {
 		readAll(l, broken[:rapid.IntRange(0, len(data)).Draw(t, "cut")])
 	})
 }
-
-// readAll reads what claims to be packed rows; it must not panic.
-func readAll(l *layout, data []byte) {
-	for len(data) > 0 {
-		b, rest, err := l.next(data)
-		if err != nil {
-			return
-		}
-		if _, err := l.unpack(b); err != nil {
-			return
-		}
-		data = rest
-	}
-}
-
-func FuzzRow(f *testing.F) {
-	view := numbersView()
-	view.Features = append(view.Features, Column{Name: "l", Type: "list<string>"}, Column{Name: "d", Type: DecimalT}, Column{Name: "b", Type: "list<int32>"}, Column{Name: "x", Type: "vector<2>"})
-	l := newLayout(view)
-	f.Add(l.pack([]row{{key: encodeKey([]any{"k"}), event: 5, values: []any{int64(1), "x", []any{"a", ""}, Decimal("1.5"), nil, []float32{1, 2}}}}, 7, 9))
-	f.Fuzz(func(_ *testing.T, data []byte) { readAll(l, data) })
-}
