@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -240,29 +241,53 @@ func TestBuild_GoesOn(t *testing.T) {
 	}
 }
 
-// What hubs that died left of builds goes when it is old, unless the build is to go on.
-func TestBuild_OldObjectsGo(t *testing.T) {
+// What hubs that died left of builds, snapshots and uploads goes when it is old, unless the build is to go on or a snapshot
+// names the part.
+func TestCompaction_OldObjectsGo(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	b := setup(t)
+	b.at(waybill.SystemClock()) // as the bucket's clock
 	q := queueing(t, b)
 	k, err := q.StartTrainingSet(ctx, ann, b.request("warehouse,km,at,late\nny,2,"+b.now.Format(time.RFC3339)+",1\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	orphan := "featurestore/builds/" + waybill.NewID(b.now).String() + "/spine"
-	if _, err := b.bucket.Put(ctx, orphan, strings.NewReader("x"), 1); err != nil {
+	if _, err := b.push("1", load("ny", b.now, 0.5)); err != nil {
 		t.Fatal(err)
 	}
+	s, err := featurestore.Open(ctx, b.pool, b.bucket, featurestore.Config{Clock: b.clock, SnapshotRows: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Snapshot(ctx); err != nil {
+		t.Fatal(err)
+	}
+	id := waybill.NewID(b.now).String()
+	named := b.left(t, "featurestore/snapshots/")
+	if len(named) != 1 {
+		t.Fatalf("snapshots have the parts %v", named)
+	}
+	for _, orphan := range []string{"featurestore/builds/" + id + "/spine", "featurestore/snapshots/" + strings.Repeat("ab", 32), "staging/" + id} {
+		if _, err := b.bucket.Put(ctx, orphan, strings.NewReader("x"), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, c := range []struct {
-		after time.Duration
-		want  int
-	}{{time.Hour, 2}, {25 * time.Hour, 1}} {
+		after                   time.Duration
+		builds, parts, uploaded int
+	}{{time.Hour, 2, 2, 1}, {25 * time.Hour, 1, 1, 0}} {
 		b.at(b.now.Add(c.after))
 		if err := b.store.Compact(ctx, 4, nil); err != nil {
 			t.Fatal(err)
 		}
-		if left := b.left(t, "featurestore/builds/"); len(left) != c.want || !strings.Contains(strings.Join(left, " "), k.ID.String()) {
+		if left := b.left(t, "featurestore/builds/"); len(left) != c.builds || !strings.Contains(strings.Join(left, " "), k.ID.String()) {
+			t.Errorf("after %s: %v", c.after, left)
+		}
+		if left := b.left(t, "featurestore/snapshots/"); len(left) != c.parts || !slices.Contains(left, named[0]) {
+			t.Errorf("after %s: %v", c.after, left)
+		}
+		if left := b.left(t, "staging/"); len(left) != c.uploaded {
 			t.Errorf("after %s: %v", c.after, left)
 		}
 	}

@@ -367,7 +367,7 @@ func (c *compactor) upload(ctx context.Context, object string, f *runFile) (err 
 }
 
 // clean removes runs that were replaced long ago, and objects that no manifest ever named; also what hubs that died left of
-// training sets that were to be made.
+// training sets that were to be made, of snapshots and of uploads.
 func (c *compactor) clean(ctx context.Context) error {
 	old := c.clock().Add(-keepReplaced)
 	rows, err := c.pool.Query(ctx, string(selectReplaced), old, cleanAtOnce)
@@ -389,7 +389,31 @@ func (c *compactor) clean(ctx context.Context) error {
 			return fmt.Errorf("delete replaced run: %w", err)
 		}
 	}
-	return errors.Join(c.cleanOrphans(ctx, old), c.cleanBuilds(ctx, old))
+	return errors.Join(c.cleanOrphans(ctx, old), c.cleanBuilds(ctx, old), c.cleanParts(ctx, old), c.bucket.Sweep(ctx, old))
+}
+
+// cleanParts removes parts of snapshots that were uploaded before old and that no snapshot names: theirs died. One that is
+// about to be named again has just been uploaded again.
+func (c *compactor) cleanParts(ctx context.Context, old time.Time) error {
+	for o, err := range c.bucket.List(ctx, snapshotPrefix+"/") {
+		if err != nil {
+			return err
+		}
+		if !o.Modified.Before(old) {
+			continue
+		}
+		var used bool
+		if err := c.pool.QueryRow(ctx, string(selectPartUsed), o.Key).Scan(&used); err != nil {
+			return fmt.Errorf("select use of a part: %w", err)
+		}
+		if used {
+			continue
+		}
+		if err := c.bucket.Delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *compactor) deleteObjects(ctx context.Context, id waybill.ID) error {

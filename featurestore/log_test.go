@@ -281,7 +281,7 @@ func TestStore_MemoryHoldsWinnersOnly(t *testing.T) {
 	b := setup(t)
 	csv := strings.Builder{}
 	csv.WriteString("warehouse,event_time,queue\n")
-	const rows = 60_000
+	const rows = 25_000
 	for i := range rows {
 		fmt.Fprintf(&csv, "w,%s,0.5\n", b.now.Add(-time.Duration(i)*time.Second).Format(time.RFC3339))
 	}
@@ -304,7 +304,7 @@ func TestStore_MemoryHoldsWinnersOnly(t *testing.T) {
 	if cells := b.read(t, second, "w"); cells[0].Value != 0.5 {
 		t.Fatal(cells)
 	}
-	if after-before > 4<<20 {
+	if after-before > 2<<20 {
 		t.Errorf("one live row of %d holds %d MiB", 3*rows, (after-before)>>20)
 	}
 	runtime.KeepAlive(second)

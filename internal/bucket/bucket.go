@@ -13,6 +13,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -40,6 +41,8 @@ type Object struct {
 	Key    string
 	Size   int64
 	SHA256 [32]byte // of the bytes; not filled by List
+
+	Modified time.Time // filled by List alone
 }
 
 // Errors that callers tell apart. Both carry their code.
@@ -167,12 +170,35 @@ func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte) error
 	return nil
 }
 
+// stagingPrefix is where PutContent puts bytes whose digest it does not know yet, under the time.
+const stagingPrefix = "staging/"
+
+// Sweep removes what PutContent had begun before old and, since its process died, never ended.
+func (b *Bucket) Sweep(ctx context.Context, old time.Time) error {
+	for o, err := range b.List(ctx, stagingPrefix) {
+		if err != nil {
+			return err
+		}
+		id, err := waybill.ParseID("object", strings.TrimPrefix(o.Key, stagingPrefix))
+		if err != nil {
+			continue // not ours
+		}
+		if limit := waybill.NewID(old); bytes.Compare(id[:6], limit[:6]) >= 0 {
+			return nil // listed by time: the others are younger
+		}
+		if err := b.Delete(ctx, o.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // PutContent stores the bytes of r under prefix + "/" + hex(SHA-256). The digest is known only at the end, so the
 // bytes go to a name of their own first and are copied inside the store; the first name is removed. The copy is made also
 // when the object is there: what stands under its name may have rotted or been changed, and whoever was told that these
 // bytes are kept must get these. Readers of the old copy are not disturbed.
 func (b *Bucket) PutContent(ctx context.Context, prefix string, r io.Reader) (Object, error) {
-	staging := "staging/" + waybill.NewID(waybill.SystemClock()).String()
+	staging := stagingPrefix + waybill.NewID(waybill.SystemClock()).String()
 	obj, err := b.Put(ctx, staging, r, -1)
 	if err != nil {
 		return Object{}, err
@@ -255,7 +281,7 @@ func (b *Bucket) List(ctx context.Context, prefix string) iter.Seq2[Object, erro
 				yield(Object{}, b.classify("list objects", info.Err))
 				return
 			}
-			if !yield(Object{Key: info.Key, Size: info.Size}, nil) {
+			if !yield(Object{Key: info.Key, Size: info.Size, Modified: info.LastModified}, nil) {
 				return
 			}
 		}

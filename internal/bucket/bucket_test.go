@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"waybill"
 	"waybill/internal/bucket"
@@ -175,3 +177,37 @@ func TestBucket(t *testing.T) {
 type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
+
+// What an upload by content left when it died is removed when it is old, and nothing else.
+func TestBucket_Sweep(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := pgtest.TestBucket(t)
+	now := waybill.SystemClock()
+	old, young := "staging/"+waybill.NewID(now.Add(-25*time.Hour)).String(), "staging/"+waybill.NewID(now).String()
+	for _, key := range []string{old, young, "staging/mine", "other/" + waybill.NewID(now.Add(-25*time.Hour)).String()} {
+		if _, err := b.Put(ctx, key, strings.NewReader("x"), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, err := b.PutContent(ctx, "kept", strings.NewReader("y"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Sweep(ctx, now.Add(-24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for o, err := range b.List(ctx, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if age := time.Since(o.Modified); age < -time.Minute || age > time.Hour {
+			t.Errorf("%s was modified at %s", o.Key, o.Modified)
+		}
+		left = append(left, o.Key)
+	}
+	if len(left) != 4 || slices.Contains(left, old) || !slices.Contains(left, young) || !slices.Contains(left, kept.Key) {
+		t.Errorf("left %v", left)
+	}
+}
