@@ -1,6 +1,7 @@
 package featurestore_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/csv"
 	"fmt"
@@ -163,12 +164,13 @@ func TestAsOf_IsDuckDBs(t *testing.T) {
 	}
 }
 
-// Another hub, with a Postgres and a bucket of its own and the same commits, makes the same training set from the recipe,
-// byte for byte; whether its history is compacted or not.
+// Another hub, with a Postgres and a bucket of its own and the same commits, makes the same training set from what the first
+// says of its recipe and from its spine, byte for byte; whether its history is compacted or not.
 func TestTrainingSet_OnAnotherHub(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	var digests []string
+	var first featurestore.TrainingSet
+	var spine []byte
 	for hub := range 2 {
 		b := setup(t)
 		b.fillBoth(t)
@@ -180,13 +182,27 @@ func TestTrainingSet_OnAnotherHub(t *testing.T) {
 				}
 			}
 		}
-		set, err := b.both(t, featurestore.TrainingSetRequest{FullNames: true, Without: []string{"storm"}})
-		if err != nil {
-			t.Fatal(err)
+		if hub == 0 {
+			var err error
+			if first, err = b.both(t, featurestore.TrainingSetRequest{FullNames: true, Without: []string{"storm"}, Delay: 15 * time.Minute}); err != nil {
+				t.Fatal(err)
+			}
+			body, _, err := b.bucket.Get(ctx, "featurestore/spines/"+first.Spine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if spine, err = io.ReadAll(body); err != nil || body.Close() != nil {
+				t.Fatal(err)
+			}
+			continue
 		}
-		digests = append(digests, set.Digest)
-	}
-	if digests[0] != digests[1] {
-		t.Errorf("one hub made %s and the other %s", digests[0], digests[1])
+		if _, err := b.store.TrainingSet(ctx, "acme", first.Digest); waybill.CodeOf(err) != waybill.NotFound {
+			t.Fatalf("the other hub has the set before it is made: %v", err)
+		}
+		set, err := b.store.CreateTrainingSet(ctx, ann, featurestore.TrainingSetRequest{Name: first.Name, Service: first.Service, Format: first.SpineFormat, TimeColumn: first.TimeColumn,
+			LabelColumn: first.LabelColumn, Cutoff: first.Cutoff, Delay: time.Duration(first.DelayUS) * time.Microsecond, FullNames: first.FullNames, Without: first.Without, Spine: bytes.NewReader(spine)})
+		if err != nil || set.Digest != first.Digest {
+			t.Errorf("one hub made %s and the other %s, %v", first.Digest, set.Digest, err)
+		}
 	}
 }

@@ -42,7 +42,7 @@ import (
 const killsVariable = "WAYBILL_TEST_KILLS"
 
 // keysOf is how many keys the rows of each view go round.
-var keysOf = map[string]int{"pushed": 1000, "filed": 120_000}
+var keysOf = map[string]int{"pushed": 1000, "filed": 60_000}
 
 const killDefinitions = `
 kind: View
@@ -343,7 +343,7 @@ func (w *writers) check(ctx context.Context, thorough bool) {
 	}
 	w.checkRepeats(ctx)
 	w.checkOnline(ctx)
-	w.checkFresh(ctx)
+	w.checkFresh(ctx, thorough)
 	w.checkHistory(ctx)
 }
 
@@ -467,8 +467,9 @@ func (w *writers) checkOnline(ctx context.Context) {
 	}
 }
 
-// checkFresh: a hub that starts, from a snapshot and the log's tail, holds every winner and nothing else.
-func (w *writers) checkFresh(ctx context.Context) {
+// checkFresh: a hub that starts, from a snapshot and the log's tail, holds as many keys as were written and their winners,
+// of which a stretch is read unless it is to be thorough.
+func (w *writers) checkFresh(ctx context.Context, thorough bool) {
 	w.t.Helper()
 	fresh, err := featurestore.Open(ctx, w.pool, w.bucket, featurestore.Config{})
 	if err != nil {
@@ -491,7 +492,12 @@ func (w *writers) checkFresh(ctx context.Context) {
 		w.t.Fatal(err)
 	}
 	const atOnce = 1000
-	for from := 0; from < keysOf["filed"]; from += atOnce {
+	first, last := 0, keysOf["filed"]
+	if !thorough {
+		first = rand.IntN(last/atOnce/4*3) * atOnce
+		last = min(last, first+last/4)
+	}
+	for from := first; from < last; from += atOnce {
 		var rows []map[string]any
 		for k := from; k < from+atOnce; k++ {
 			rows = append(rows, map[string]any{"k": int64(k)})
@@ -559,7 +565,12 @@ func (w *writers) checkManifest(ctx context.Context, view string, thorough bool)
 		Rows          int64
 		Digest, Index string
 	}
-	rows, err := w.pool.Query(ctx, `SELECT id, first_seq, last_seq, rows, digest, index_digest FROM featurestore.history_run
+	tx, err := w.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}) // the hub may be compacting
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	rows, err := tx.Query(ctx, `SELECT id, first_seq, last_seq, rows, digest, index_digest FROM featurestore.history_run
 		WHERE tenant = 'acme' AND view = $1 AND version = 1 AND replaced_at IS NULL ORDER BY first_seq`, view)
 	if err != nil {
 		w.t.Fatal(err)
@@ -589,7 +600,7 @@ func (w *writers) checkManifest(ctx context.Context, view string, thorough bool)
 		}
 	}
 	var covered, want, have int64
-	if err := w.pool.QueryRow(ctx, `SELECT coalesce((SELECT covered FROM featurestore.history WHERE tenant = 'acme' AND view = $1 AND version = 1), 0),
+	if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT covered FROM featurestore.history WHERE tenant = 'acme' AND view = $1 AND version = 1), 0),
 		(SELECT coalesce(sum(rows), 0) FROM featurestore.commit WHERE tenant = 'acme' AND view = $1 AND version = 1 AND seq < $2)`, view, next).Scan(&covered, &want); err != nil {
 		w.t.Fatal(err)
 	}
@@ -684,8 +695,12 @@ func (s *stored) orphans(ctx context.Context) int {
 }
 
 // killDuring asks for a job and kills the hub while it runs, at a random moment. It says whether the job was running then.
-func (s *stored) killDuring(ctx context.Context, asking *jobs.Client, work string) (hit bool) {
+func (s *stored) killDuring(ctx context.Context, work string) (hit bool) {
 	s.t.Helper()
+	asking, err := jobs.New(s.pool, []jobs.Work{{Name: work, Every: time.Hour, Run: func(context.Context) error { return errors.New("only the hub works") }}}, jobs.Config{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	var usual float64 // s that the job takes when it has something to do
 	if err := s.pool.QueryRow(ctx, `SELECT coalesce(max(extract(epoch FROM finalized_at - attempted_at)), 0.1)::float8 FROM (
 		SELECT finalized_at, attempted_at FROM river_job WHERE args->>'work' = $1 AND state = 'completed' ORDER BY id DESC LIMIT 8) AS last`, work).Scan(&usual); err != nil {
@@ -718,88 +733,125 @@ func killsPerPhase(t *testing.T) int {
 	return n
 }
 
-// TestKillFeatures kills a hub while rows are pushed, files are ingested, history is compacted and snapshots are made, so
+// TestKillFeatures kills hubs while rows are pushed, files are ingested, history is compacted and snapshots are made, so
 // often each that it was really at it. After every kill each batch that was acknowledged is there once, online and in the
 // history, the repeat of one gets its first answer, and nothing is there that was not sent.
 func TestKillFeatures(t *testing.T) {
 	t.Parallel()
-	kills, ctx := killsPerPhase(t), t.Context()
-	w := &writers{stored: newStored(t), next: map[string]int{}}
-	nothing := func(context.Context) error { return errors.New("only the hub works") }
-	asking, err := jobs.New(w.pool, []jobs.Work{{Name: "history-compaction", Every: time.Hour, Run: nothing}, {Name: "feature-snapshots", Every: time.Hour, Run: nothing}}, jobs.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	phase := func(name string, prepare func(), kill func() bool, write func(ctx context.Context, group *sync.WaitGroup)) {
-		began, cut, kept := time.Now(), w.cut.Load(), w.kept.Load()
-		hits, tries, left := 0, 0, 0
-		for ; hits < kills && !t.Failed(); tries++ {
-			if tries == 5*kills {
-				t.Fatalf("%s: only %d of %d kills came while it was going on", name, hits, tries)
-			}
-			if prepare != nil {
-				prepare()
-			}
-			writing, stop := context.WithCancel(ctx)
-			var group sync.WaitGroup
-			write(writing, &group)
-			before := w.orphans(ctx)
-			if kill() {
-				hits++
-				left += max(0, w.orphans(ctx)-before)
-			}
-			stop()
-			group.Wait()
-			w.check(ctx, hits == kills)
-		}
-		t.Logf("%s: %d kills, %d of them while it was going on, in %.0f s; %d calls were cut off, %d of which had been committed; %d objects were left that nothing names; %d batches",
-			name, tries, hits, time.Since(began).Seconds(), w.cut.Load()-cut, w.kept.Load()-kept, left, len(w.sent))
-	}
 	some := func(most int) func() int { return func() int { return 1 + rand.IntN(most) } }
-	calls := func(after time.Duration) func() bool {
-		return func() bool {
-			for w.inFlight.Load() == 0 && !t.Failed() {
-				time.Sleep(time.Millisecond)
-			}
-			time.Sleep(time.Duration(rand.Float64() * float64(after)))
-			cut := w.cut.Load()
-			w.killHub()
-			for start := time.Now(); w.cut.Load() == cut && time.Since(start) < 200*time.Millisecond; {
-				time.Sleep(time.Millisecond) // the last of the calls that were cut off say so
-			}
-			return w.cut.Load() > cut
-		}
-	}
-	slowly := func(ctx context.Context, group *sync.WaitGroup) {
+	slowly := func(ctx context.Context, w *writers, group *sync.WaitGroup) {
 		w.keep(ctx, group, "pushed", some(20), 50*time.Millisecond)
 	}
-	phase("push", nil, calls(300*time.Millisecond), func(ctx context.Context, group *sync.WaitGroup) {
+	quickly := func(ctx context.Context, w *writers, group *sync.WaitGroup) {
 		for range 4 {
 			w.keep(ctx, group, "pushed", some(40), 0)
 		}
-	})
-	phase("ingest", nil, calls(500*time.Millisecond), func(ctx context.Context, group *sync.WaitGroup) {
-		slowly(ctx, group)
-		for range 2 {
-			w.keep(ctx, group, "filed", some(8000), 0)
-		}
-	})
-	fill := func(rows int) func() {
-		return func() {
-			if err := w.write(ctx, w.batch("filed", rows)); err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
-	phase("compaction", fill(15_000), func() bool { return w.killDuring(ctx, asking, "history-compaction") }, slowly)
-	phase("snapshot", func() {
-		var since int64
-		if err := w.pool.QueryRow(ctx, `SELECT coalesce(sum(rows), 0)::bigint FROM featurestore.commit WHERE view = 'filed' AND seq > (
-			SELECT coalesce(max(seq), 0) FROM featurestore.snapshot WHERE view = 'filed')`).Scan(&since); err != nil {
-			t.Fatal(err)
+	for _, p := range []killPhase{
+		{name: "push", write: quickly, kill: func(ctx context.Context, w *writers) bool { return w.killCalls(300 * time.Millisecond) }},
+		{name: "ingest", kill: func(ctx context.Context, w *writers) bool { return w.killCalls(500 * time.Millisecond) },
+			write: func(ctx context.Context, w *writers, group *sync.WaitGroup) {
+				slowly(ctx, w, group)
+				for range 2 {
+					w.keep(ctx, group, "filed", some(4000), 0)
+				}
+			}},
+		{name: "compaction", write: slowly, kill: func(ctx context.Context, w *writers) bool { return w.killDuring(ctx, "history-compaction") },
+			prepare: func(ctx context.Context, w *writers, try int) {
+				if try%3 == 0 { // many rows; else many commits
+					w.fill(ctx, 10_500)
+					return
+				}
+				var group sync.WaitGroup
+				for range 8 {
+					group.Go(func() {
+						for range 8 {
+							if err := w.write(ctx, w.batch("pushed", 1+rand.IntN(20))); err != nil {
+								w.t.Error(err)
+							}
+						}
+					})
+				}
+				group.Wait()
+			}},
+		{name: "snapshot", write: slowly, kill: func(ctx context.Context, w *writers) bool { return w.killDuring(ctx, "feature-snapshots") },
+			prepare: func(ctx context.Context, w *writers, _ int) {
+				var since int64 // a snapshot is made of 100,000 rows
+				if err := w.pool.QueryRow(ctx, `SELECT coalesce(sum(rows), 0)::bigint FROM featurestore.commit WHERE view = 'filed' AND seq > (
+					SELECT coalesce(max(seq), 0) FROM featurestore.snapshot WHERE view = 'filed')`).Scan(&since); err != nil {
+					w.t.Fatal(err)
+				}
+				if since < 100_000 {
+					w.fill(ctx, 55_000)
+					w.fill(ctx, 55_000)
+				}
+			}},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			p.run(t)
+		})
+	}
+}
+
+// fill ingests one file.
+func (w *writers) fill(ctx context.Context, rows int) {
+	w.t.Helper()
+	if err := w.write(ctx, w.batch("filed", rows)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// killCalls kills the hub at a random moment within a time after there are calls. It says whether it cut some off.
+func (w *writers) killCalls(after time.Duration) bool {
+	w.t.Helper()
+	for w.inFlight.Load() == 0 && !w.t.Failed() {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(time.Duration(rand.Float64() * float64(after)))
+	cut := w.cut.Load()
+	w.killHub()
+	for start := time.Now(); w.cut.Load() == cut && time.Since(start) < 200*time.Millisecond; {
+		time.Sleep(time.Millisecond) // the last of the calls that were cut off say so
+	}
+	return w.cut.Load() > cut
+}
+
+// killPhase is one thing that a hub is killed at.
+type killPhase struct {
+	name    string
+	prepare func(ctx context.Context, w *writers, try int)                 // makes something to do; may be nil
+	write   func(ctx context.Context, w *writers, group *sync.WaitGroup)   // writes until the context ends
+	kill    func(ctx context.Context, w *writers) (whileItWasGoingOn bool) // and starts the hub again
+}
+
+func (p *killPhase) run(t *testing.T) {
+	kills, ctx := killsPerPhase(t), t.Context()
+	w := &writers{stored: newStored(t), next: map[string]int{}}
+	began, hits, tries, left := time.Now(), 0, 0, 0
+	for ; hits < kills && !t.Failed(); tries++ {
+		if tries == 5*kills {
+			t.Fatalf("only %d of %d kills came while it was going on", hits, tries)
 		}
-		if since < 100_000 {
-			fill(110_000)()
+		if p.prepare != nil {
+			p.prepare(ctx, w, tries)
 		}
-	}, func() bool { return w.killDuring(ctx, asking, "feature-snapshots") }, slowly)
+		writing, stop := context.WithCancel(ctx)
+		var group sync.WaitGroup
+		p.write(writing, w, &group)
+		before := w.orphans(ctx)
+		if p.kill(ctx, w) {
+			hits++
+			left += max(0, w.orphans(ctx)-before)
+		}
+		stop()
+		group.Wait()
+		w.check(ctx, hits == kills)
+	}
+	rows := 0
+	for _, b := range w.sent {
+		rows += b.rows
+	}
+	t.Logf("%s: %d kills, %d of them while it was going on, in %.0f s; %d calls were cut off, %d of which had been committed; %d objects were left that nothing names; %d batches of %d rows, all there once",
+		p.name, tries, hits, time.Since(began).Seconds(), w.cut.Load(), w.kept.Load(), left, len(w.sent), rows)
 }
