@@ -330,10 +330,17 @@ func (c *compiler) fallBack(at int) error {
 	return nil
 }
 
-// stand finds a feature in the rows of the views that stand in for its own. It is as sensitive as the strictest of them.
+// stand finds a feature in the rows of the views that stand in for its own. It is as sensitive as the strictest of them,
+// and as what these are looked up by: which row is found tells the key, and the next key is made of it.
 func (c *compiler) stand(i int) {
 	f, n := &c.features[i], len(c.service.Inputs)+i
+	var keys []string // views whose secret values are in the keys so far
 	for _, l := range c.views[f.view].chain {
+		for _, k := range l.keys {
+			if k.place >= 0 {
+				keys = append(keys, c.secret[k.place]...)
+			}
+		}
 		ref := c.views[l.view].ref
 		parent := c.known[ref]
 		at := slices.IndexFunc(parent.Features, func(c Column) bool { return c.Name == f.ref.Feature && c.Type == f.typ })
@@ -343,10 +350,13 @@ func (c *compiler) stand(i int) {
 		}
 		c.columns[n].Sensitivity = stricter(c.columns[n].Sensitivity, parent.Features[at].Sensitivity)
 		c.sources[n] = append(c.sources[n], ref.String())
+		c.secret[n] = append(c.secret[n], keys...)
 		if parent.Features[at].Restricted() {
 			c.secret[n] = append(c.secret[n], ref.Name)
 		}
 	}
+	slices.Sort(c.secret[n])
+	c.secret[n] = slices.Compact(c.secret[n])
 }
 
 // eachKey walks the chain of the view at a place and calls try with every level whose join key can be made, until that

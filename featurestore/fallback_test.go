@@ -251,6 +251,35 @@ func fallbackSameInTrainingAndServing(t *testing.T, setup func(testing.TB, strin
 	}
 }
 
+// Who sees which row stands in knows the key that found it; so a key that is made of a secret value is one, on every level
+// after it too, although the service does not put the value out.
+func TestFallback_TellsTheSecretsOfItsKeys(t *testing.T) {
+	t.Parallel()
+	b := chainSetup(t)
+	b.apply(t, strings.NewReplacer("name: sku_master", "name: sku_secrets", "category, type: string}", "category, type: string, sensitivity: secret}, {name: colour, type: string}").
+		Replace(`
+kind: View
+name: sku_master
+entity: {name: sku, keys: [{name: sku, type: string}]}
+features: [{name: category, type: string}]
+`)+`
+---
+kind: Service
+name: sly
+inputs: [{name: sku, type: string}]
+features: [sku_load@latest:demand, sku_load@latest:note, sku_load@latest:cover, sku_secrets@latest:category, sku_secrets@latest:colour]
+expressions: [{name: more, type: float64, expr: "demand + 1.0"}]
+outputs: [demand, note, cover, colour, more]
+`)
+	r, err := b.store.Reader(context.Background(), "acme", waybill.VersionRef{Name: "sly"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(r.Secrets()); got != "[{demand [sku_secrets]} {cover [sku_secrets]} {more [sku_secrets]}]" {
+		t.Errorf("secrets: %s", got)
+	}
+}
+
 // What a fallback cannot be is said by field.
 func TestFallback_Refuses(t *testing.T) {
 	t.Parallel()
