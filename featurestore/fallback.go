@@ -85,6 +85,9 @@ func (v *View) fallbackKeys(parent *View, ref waybill.VersionRef) ([]keyFormula,
 	const at = "fallback.keys."
 	vars := map[string]expr.Type{}
 	for _, k := range parent.Entity.Keys {
+		if k.personal() {
+			return nil, waybill.InvalidField("fallback.view", ref.String()+" has the personal join key "+k.Name+", and its rows are found by tokens alone, which nothing that leads to them is; name a view without one")
+		}
 		vars[k.Name] = celType(k.Type)
 	}
 	own := map[string]bool{}

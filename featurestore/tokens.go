@@ -108,9 +108,6 @@ func (s *Store) tokenising(tenant waybill.Tenant, p *plan) error {
 		if !slices.ContainsFunc(l.columns, Column.personal) {
 			continue
 		}
-		if l.keys == nil {
-			return waybill.Errorf(waybill.Conflict, "%s has a personal join key, and no view can fall back on it: what leads to its rows is not tokenised", l.ref)
-		}
 		if l.tokens = s.tokens(tenant); l.tokens.key == nil {
 			return noTokenKey(l.ref.Name)
 		}

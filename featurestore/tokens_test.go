@@ -197,6 +197,32 @@ func TestTokens_NeedAKey(t *testing.T) {
 	}
 }
 
+// Nobody falls back on a view that is found by tokens: also not where a service reads that view directly, and would find
+// none of its rows as a fallback.
+func TestTokens_NoFallback(t *testing.T) {
+	t.Parallel()
+	b := withTokens(t)
+	b.apply(t, people)
+	d, err := featurestore.ParseDefinitions([]byte(`
+kind: View
+name: visits
+entity: {name: visit, keys: [{name: email, type: string, sensitivity: personal}, {name: page, type: int64}]}
+features: [{name: region, type: string}, {name: seconds, type: int64}]
+fallback: {view: customer_region}
+---
+kind: Service
+name: both
+inputs: [{name: email, type: string}, {name: page, type: int64}]
+features: ["visits@latest:seconds", "customer_region:region"]
+`))
+	if err == nil {
+		_, err = b.store.Apply(context.Background(), ann, d, "a test")
+	}
+	if waybill.CodeOf(err) != waybill.Invalid || !strings.Contains(fmt.Sprint(err), "customer_region@v1 has the personal join key email") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestTokens_OnlyTextCanBePersonal(t *testing.T) {
 	t.Parallel()
 	for edit, want := range map[[2]string]string{
