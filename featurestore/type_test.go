@@ -134,6 +134,19 @@ func TestTypes_AllWaysIn(t *testing.T) {
 }
 
 // What does not fit is refused by name, and nothing is written.
+// A time comes in as Go, Python, pandas and Postgres write it, and means the same instant.
+func TestTypes_Times(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	want := time.Date(2026, 3, 1, 12, 30, 0, 250_000_000, time.UTC)
+	for i, text := range []string{"2026-03-01T12:30:00.25Z", "2026-03-01T14:30:00.250000+02:00", "2026-03-01 12:30:00.250000+00:00", "2026-03-01 14:30:00.25+02:00", "2026-03-01 12:30:00.250", "2026-03-01T12:30:00.25"} {
+		c, err := b.push(fmt.Sprint(i), map[string]any{"warehouse": "WH-1", "event_time": text, "queue": 1.0})
+		if err != nil || !c.MinEvent.Equal(want) {
+			t.Errorf("%s: %s, %v", text, c.MinEvent, err)
+		}
+	}
+}
+
 func TestTypes_Refused(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

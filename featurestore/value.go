@@ -172,7 +172,7 @@ func storedTime(v any) (time.Time, error) {
 	case time.Time:
 		return v.UTC().Truncate(time.Microsecond), nil
 	case string:
-		for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999", "2006-01-02T15:04:05", "2006-01-02"} {
+		for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02"} {
 			if t, err := time.Parse(layout, v); err == nil {
 				return t.UTC().Truncate(time.Microsecond), nil
 			}

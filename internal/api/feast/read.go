@@ -223,11 +223,6 @@ func incoming(t featurestore.Type, v any) any {
 		if x > -far && x < far {
 			return time.UnixMicro(int64(x * 1e6)).UTC()
 		}
-	case string:
-		// What pandas writes for a time with a zone, which no other door needs.
-		if t, err := time.Parse("2006-01-02 15:04:05Z07:00", x); err == nil {
-			return t.UTC()
-		}
 	}
 	return v
 }
