@@ -53,16 +53,21 @@ func (s *features) maySeeSet(ctx context.Context, service waybill.VersionRef) er
 	return s.maySee(ctx, r.Version(), r.Secrets())
 }
 
+// sees says whether the caller may see the secret values of a view, where what he may not see is left out of an answer.
+func (s *features) sees(ctx context.Context, view string) bool {
+	c := callerOf(ctx)
+	return c.grant.Permits(access.ReadPersonal) && s.access.Allowed(c.actor, "view/"+view, access.ReadPersonal)
+}
+
 // hideSecrets takes the statistics of secret columns, whose least and greatest value are values, from the description of a
 // training set for callers who may not see them.
 func (s *features) hideSecrets(ctx context.Context, t *featurestore.TrainingSet) error {
-	c := callerOf(ctx)
-	r, err := s.store.Reader(ctx, c.actor.Tenant, t.Service)
+	r, err := s.store.Reader(ctx, callerOf(ctx).actor.Tenant, t.Service)
 	if err != nil {
 		return err
 	}
 	for _, x := range r.Secrets() {
-		if slices.ContainsFunc(x.Views, func(view string) bool { return !s.access.Allowed(c.actor, "view/"+view, access.ReadPersonal) }) {
+		if slices.ContainsFunc(x.Views, func(view string) bool { return !s.sees(ctx, view) }) {
 			t.Columns = slices.DeleteFunc(t.Columns, func(col featurestore.ColumnStats) bool {
 				return col.Name == x.Output || strings.HasSuffix(col.Name, "__"+x.Output)
 			})
