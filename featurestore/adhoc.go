@@ -64,6 +64,15 @@ func (s *Store) FeaturesReader(ctx context.Context, tenant waybill.Tenant, refs 
 // reader: do not change it.
 func (r *Reader) Features() []string { return r.service.Features }
 
+// Views are the view versions that the reader reads, those that stand in for others included.
+func (r *Reader) Views() []waybill.VersionRef {
+	out := make([]waybill.VersionRef, len(r.views))
+	for i := range r.views {
+		out[i] = r.views[i].ref
+	}
+	return out
+}
+
 // compileFeatures compiles the service that would have these features and no more.
 func (s *Store) compileFeatures(ctx context.Context, tenant waybill.Tenant, refs []waybill.FeatureRef) (*Reader, error) {
 	l := adhocList{load: func(ref waybill.VersionRef) (storedView, error) { return s.view(ctx, s.pool, tenant, ref) }, views: map[waybill.VersionRef]*storedView{}}

@@ -141,21 +141,17 @@ func (s *features) readOnline(ctx context.Context, b []byte, req *onlineRequest)
 	if n := len(req.rows); n == 0 || n > featurestore.MaxBatch {
 		return b, waybill.InvalidField("rows", fmt.Sprintf("must be 1 to %d; there are %d", featurestore.MaxBatch, n))
 	}
-	for view, seq := range req.GetMinSequence() {
-		vref, err := waybill.ParseVersionRef("min_sequence", view)
-		if err != nil {
-			return b, err
-		}
-		if err := s.store.Await(ctx, tenant, vref, seq); err != nil {
-			return b, err
-		}
-	}
 	r, err := s.store.Reader(ctx, tenant, ref)
 	if err != nil {
 		return b, err
 	}
 	if err := s.maySee(ctx, r.Version(), r.Secrets()); err != nil {
 		return b, err
+	}
+	if len(req.GetMinSequence()) > 0 {
+		if err := s.await(ctx, r, req.GetMinSequence()); err != nil {
+			return b, err
+		}
 	}
 	batch, err := r.Batch(len(req.rows))
 	if err != nil {
@@ -169,6 +165,39 @@ func (s *features) readOnline(ctx context.Context, b []byte, req *onlineRequest)
 		return b, err
 	}
 	return appendOnline(b, r, batch)
+}
+
+// await waits until a reader sees the commits that were asked for. A view is named with a version that the service reads, or
+// without for the newest of these; any other is refused: waiting for it would not help the read, and would tell what the
+// caller may not know.
+func (s *features) await(ctx context.Context, r *featurestore.Reader, least map[string]int64) error {
+	for view, seq := range least {
+		ref, err := waybill.ParseVersionRef("min_sequence", view)
+		if err != nil {
+			return err
+		}
+		read := waybill.VersionRef{}
+		for _, v := range r.Views() {
+			if v.Name == ref.Name && (ref.Version == 0 || v.Version == ref.Version) && v.Version > read.Version {
+				read = v
+			}
+		}
+		if read.Version == 0 {
+			return waybill.InvalidField("min_sequence", "names "+ref.String()+", which "+r.Version().String()+" does not read; it reads "+joinRefs(r.Views()))
+		}
+		if err := s.store.Await(ctx, callerOf(ctx).actor.Tenant, read, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func joinRefs(refs []waybill.VersionRef) string {
+	names := make([]string, len(refs))
+	for i, r := range refs {
+		names[i] = r.String()
+	}
+	return strings.Join(names, ", ")
 }
 
 // maxUnknownInputs is how many unknown names one answer lists.

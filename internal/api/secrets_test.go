@@ -101,3 +101,27 @@ func TestQuarantine_HidesSecrets(t *testing.T) {
 		}
 	}
 }
+
+// A read waits for views of its service alone: how far any other has come is not the caller's to know.
+func TestOnline_WaitsForItsOwnViewsOnly(t *testing.T) {
+	t.Parallel()
+	h, token := staffed(t)
+	serving := token("serving", nil, "serving")
+	read := func(least string) (int, string) {
+		code, res := h.call(t, "POST", "/v1/services/grades:read", serving, `{"rows":[{"person":1}],"min_sequence":{`+least+`}}`)
+		return code, fmt.Sprint(res)
+	}
+	for least, want := range map[string]string{`"plants":1`: "does not read; it reads staff@v1", `"ghosts":1`: "does not read", `"staff@v2":1`: "does not read"} {
+		if code, text := read(least); code != 400 || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %s", least, code, text)
+		}
+	}
+	// Another version is another log: the service reads the first, whatever the latest is.
+	next := check[featurestore.Definitions](t)(featurestore.ParseDefinitions([]byte("kind: View\nname: staff\nentity: {name: person, keys: [{name: person, type: int64}]}\nfeatures: [{name: grade, type: float64}]\n")))
+	check[[]featurestore.Change](t)(h.features.Apply(context.Background(), h.ann, next, "test"))
+	for _, least := range []string{`"staff":1`, `"staff@v1":1`} {
+		if code, text := read(least); code != 200 || !strings.Contains(text, "value:3") {
+			t.Errorf("%s: %d %s", least, code, text)
+		}
+	}
+}
