@@ -184,6 +184,9 @@ func (d *Door) materialize(ctx context.Context, tenant waybill.Tenant, p *period
 			return nil, err
 		}
 		for _, v := range list {
+			if !d.May(ctx, "view/"+v.Name, "read") {
+				continue // a rule denies this one
+			}
 			if err := wait(v); err != nil {
 				return nil, err
 			}
