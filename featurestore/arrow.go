@@ -32,7 +32,7 @@ const (
 // does with the rows of a file: req.Format and req.Body are not looked at. Rows are named by their number in the stream,
 // from 1. Errors beside those of Ingest: TooLarge beyond MaxStreamBytes; whatever next failed with, as it is.
 func (s *Store) IngestArrow(ctx context.Context, actor waybill.Actor, req IngestRequest, next Messages) (Commit, error) {
-	v, err := s.view(ctx, s.pool, actor.Tenant, req.View)
+	v, err := s.writable(ctx, actor.Tenant, req.View)
 	if err != nil {
 		return Commit{}, err
 	}

@@ -3,6 +3,7 @@ package featurestore_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +87,11 @@ func TestRetire_FromTheConsumersDown(t *testing.T) {
 	refuses(t, err, "warehouse_load@v1", "replaced")
 	_, err = b.ingest("three", featurestore.CSV, "warehouse,event_time\nW1,2026-04-01T11:00:00Z\n")
 	refuses(t, err, "warehouse_load@v1")
+	_, err = b.stream("four", featurestore.Reject, func() (header, body []byte, err error) {
+		t.Error("a stream for a retired view is read")
+		return nil, nil, io.EOF
+	})
+	refuses(t, err, "warehouse_load@v1", "replaced")
 	_, err = b.store.CreateTrainingSet(ctx, ann, request())
 	refuses(t, err, "route-risk@v1")
 	refuses(t, b.store.RefuseRetired(ctx, "acme", "service", v1), "replaced")
