@@ -32,6 +32,9 @@ import (
 // puts is how many streams of rows may come in at once; each may hold featurestore.MaxStreamBytes. Others wait.
 const puts = 4
 
+// idle is how long one of them may send nothing and keep its place.
+const idle = 30 * time.Second
+
 // maxFlights is how many training sets ListFlights shows, newest first.
 const maxFlights = 1000
 
@@ -192,7 +195,7 @@ func (s *Server) DoPut(stream flight.FlightService_DoPutServer) error {
 	next := func() (header, body []byte, err error) {
 		m := first
 		if first = nil; m == nil {
-			if m, err = stream.Recv(); err != nil {
+			if m, err = within(idle, stream.Recv); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -207,6 +210,28 @@ func (s *Server) DoPut(stream flight.FlightService_DoPutServer) error {
 		return err
 	}
 	return stream.Send(&flight.PutResult{AppMetadata: b})
+}
+
+// within is what recv returns, or a Deadline when it takes longer. Nobody may receive after that; the call that still waits
+// ends with its stream.
+func within(d time.Duration, recv func() (*flight.FlightData, error)) (*flight.FlightData, error) {
+	type message struct {
+		data *flight.FlightData
+		err  error
+	}
+	came := make(chan message, 1)
+	go func() {
+		m, err := recv()
+		came <- message{m, err}
+	}()
+	late := time.NewTimer(d)
+	defer late.Stop()
+	select {
+	case m := <-came:
+		return m.data, m.err
+	case <-late.C:
+		return nil, waybill.Errorf(waybill.Deadline, "nothing came for %s, and others wait for their turn; nothing was written: send the stream without a pause", d)
+	}
 }
 
 // DoGet streams a training set; the ticket is its digest.
