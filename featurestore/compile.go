@@ -167,6 +167,13 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 			names, places = append(names, e.Name), append(places, c.named[e.Name])
 		}
 	}
+	for i := range c.exprs {
+		for _, n := range c.exprs[i].uses {
+			if n < len(s.Inputs) && c.personalInput(n) {
+				return nil, waybill.InvalidField(c.exprs[i].field, "reads "+s.Inputs[n].Name+", a personal join key; nothing is computed from those, since training sets hold their tokens: leave it out")
+			}
+		}
+	}
 	if len(s.Outputs) > 0 {
 		places = nil
 		for _, name := range s.Outputs {
@@ -174,6 +181,18 @@ func compileService(s Service, view func(waybill.VersionRef) (*View, error)) (*p
 		}
 	}
 	return c.finish(names, places), nil
+}
+
+// personalInput says whether an input is a join key that a view stores as its token.
+func (p *plan) personalInput(n int) bool {
+	return slices.ContainsFunc(p.views, func(l lookup) bool {
+		for i, k := range l.keys {
+			if k == n && l.columns[i].personal() {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // finish lays the outputs out.

@@ -107,6 +107,11 @@ func TestTokens_PersonalTextIsNowhereInClear(t *testing.T) {
 			t.Errorf("the join does not find %s", col.Name)
 		}
 	}
+	// The result holds the token of the key.
+	var csv strings.Builder
+	if err := b.store.WriteTrainingSetCSV(ctx, ann.Tenant, set.Digest, &csv); err != nil || !strings.Contains(csv.String(), tokenOf("acme", mail)) || strings.Contains(csv.String(), mail) {
+		t.Errorf("the result is %s, %v", csv.String(), err)
+	}
 	// Nothing that was stored of the writes holds the clear value.
 	rows, err := b.pool.Query(ctx, `SELECT encode(coalesce(inline, ''), 'escape') || coalesce(object, '') FROM featurestore.commit UNION ALL SELECT reasons::text || row::text FROM featurestore.quarantine`)
 	if err != nil {
@@ -234,5 +239,31 @@ func TestTokens_OnlyTextCanBePersonal(t *testing.T) {
 		if waybill.CodeOf(err) != waybill.Invalid || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: %v", edit[1], err)
 		}
+	}
+}
+
+// Nothing is computed or learned from a personal join key: training sets hold its token, and decisions the clear text.
+func TestTokens_NothingIsComputedFromThem(t *testing.T) {
+	t.Parallel()
+	b := withTokens(t)
+	b.apply(t, people)
+	ofView := strings.NewReplacer("features: [{name: region, type: string}]", "features: [{name: region, type: string}]\nexpressions: [{name: whose, type: string, expr: email + region}]",
+		`"customer_region:region"`, `"customer_region:region", "customer_region:whose"`).Replace(people)
+	for field, yaml := range map[string]string{
+		"expressions[0].expr":                    people + "expressions: [{name: domain, type: string, expr: \"email + '!'\"}]\n",
+		"customer_region@v2.expressions[0].expr": ofView,
+	} {
+		d, err := featurestore.ParseDefinitions([]byte(yaml))
+		if err == nil {
+			_, err = b.store.Apply(context.Background(), ann, d, "a test")
+		}
+		if waybill.CodeOf(err) != waybill.Invalid || !strings.Contains(err.Error(), "personal join key") || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	_, err := b.store.CreateTrainingSet(context.Background(), ann, featurestore.TrainingSetRequest{Name: "loyal", Service: waybill.VersionRef{Name: "loyalty"}, Format: featurestore.CSV, TimeColumn: "t", LabelColumn: "email",
+		Cutoff: b.now.Add(time.Hour), Spine: strings.NewReader("email,shop,t\nx,1,2026-04-02T00:00:00Z\n")})
+	if waybill.CodeOf(err) != waybill.Invalid || !strings.Contains(err.Error(), "label_column") {
+		t.Errorf("learning a key: %v", err)
 	}
 }

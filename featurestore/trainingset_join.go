@@ -109,6 +109,9 @@ func (p *plan) checkSpine(names []string, t *TrainingSet) error {
 	if t.LabelColumn != "" && t.LabelColumn == t.TimeColumn {
 		return waybill.InvalidField("label_column", "is the time column; name another or none")
 	}
+	if n := slices.IndexFunc(p.service.Inputs, func(c Column) bool { return t.LabelColumn != "" && c.Name == t.LabelColumn }); n >= 0 && p.personalInput(n) {
+		return waybill.InvalidField("label_column", "is a personal join key, of which the result has tokens; name another or none")
+	}
 	for _, l := range p.views {
 		for _, k := range l.keys {
 			if name := p.service.Inputs[k].Name; !slices.Contains(names, name) {
@@ -270,8 +273,9 @@ func (p *plan) result(ctx context.Context, in *table, e *examples, features []ar
 	add := func(c Column, a arrow.Array, from []waybill.FeatureRef) {
 		j.columns, j.arrays, j.from = append(j.columns, Column{Name: c.Name, Type: c.Type}), append(j.arrays, a), append(j.from, from)
 	}
+	inputs := p.shown(e)
 	for i, name := range in.names {
-		c, a, err := p.spineColumn(in, i, e, t)
+		c, a, err := p.spineColumn(in, i, e.at, inputs, t)
 		if err != nil {
 			return nil, err
 		}
@@ -289,7 +293,7 @@ func (p *plan) result(ctx context.Context, in *table, e *examples, features []ar
 		c := Column{Name: name, Type: o.Type}
 		switch n := place - len(e.inputs); {
 		case n < 0:
-			add(c, e.inputs[place], nil)
+			add(c, inputs[place], nil)
 		case n < len(features):
 			add(c, features[n], []waybill.FeatureRef{p.features[n].ref})
 		default:
@@ -297,6 +301,20 @@ func (p *plan) result(ctx context.Context, in *table, e *examples, features []ar
 		}
 	}
 	return j, nil
+}
+
+// shown are the inputs as a training set holds them: of personal join keys, the tokens.
+func (p *plan) shown(e *examples) []arrow.Array {
+	out := slices.Clone(e.inputs)
+	for l := range p.views {
+		look := &p.views[l]
+		for i, k := range look.keys {
+			if look.columns[i].personal() {
+				out[k] = look.tokens.array(look.columns[i], e.inputs[k])
+			}
+		}
+	}
+	return out
 }
 
 // reads are the features that an expression reads.
@@ -310,11 +328,11 @@ func (p *plan) reads(expression int) (out []waybill.FeatureRef) {
 }
 
 // spineColumn types a column of the spine: the time, the label, an input of the service, or text.
-func (p *plan) spineColumn(in *table, c int, e *examples, t *TrainingSet) (Type, arrow.Array, error) {
+func (p *plan) spineColumn(in *table, c int, at []int64, inputs []arrow.Array, t *TrainingSet) (Type, arrow.Array, error) {
 	name := in.names[c]
 	bad := func(i int, err error) error { return badCell(in.line(i), name, err) }
 	if name == t.TimeColumn {
-		a, err := buildColumn(Timestamp, in.rows, func(i int) (any, error) { return time.UnixMicro(e.at[i]).UTC(), nil }, bad)
+		a, err := buildColumn(Timestamp, in.rows, func(i int) (any, error) { return time.UnixMicro(at[i]).UTC(), nil }, bad)
 		return Timestamp, a, err
 	}
 	if name == t.LabelColumn {
@@ -328,7 +346,7 @@ func (p *plan) spineColumn(in *table, c int, e *examples, t *TrainingSet) (Type,
 			return Float64, a, err
 		}
 	} else if n := slices.IndexFunc(p.service.Inputs, func(c Column) bool { return c.Name == name }); n >= 0 {
-		return p.service.Inputs[n].Type, e.inputs[n], nil
+		return p.service.Inputs[n].Type, inputs[n], nil
 	}
 	a, err := buildColumn(String, in.rows, func(i int) (any, error) {
 		switch v := in.cell(i, c).(type) {
