@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 // start without is given.
 func TestComposeSettings(t *testing.T) {
 	t.Parallel()
-	raw, err := os.ReadFile("../../deploy/compose.yaml")
+	raw, err := os.ReadFile(filepath.Join(packageDir, "../../deploy/compose.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,10 +38,7 @@ func fences(text string) (out []fence) {
 func TestPythonGuide(t *testing.T) {
 	t.Parallel()
 	const page = "docs/guide/python.md"
-	root, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := filepath.Join(packageDir, "..", "..")
 	python := filepath.Join(root, ".build", "venv", "feast-0.66", "bin", "python")
 	if _, err := os.Stat(python); err != nil {
 		t.Fatalf("there is no Python environment feast-0.66 (%v); make it with: scripts/setup-python feast-0.66", err)

@@ -50,7 +50,7 @@ func TestHelp(t *testing.T) {
 		}
 		all.WriteString("$ " + c.CommandPath() + " --help\n" + out + "\n")
 	}
-	golden := filepath.Join("testdata", "help.txt")
+	golden := filepath.Join(packageDir, "testdata", "help.txt")
 	if *update {
 		if err := os.WriteFile(golden, []byte(all.String()), 0o644); err != nil {
 			t.Fatal(err)

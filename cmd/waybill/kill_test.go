@@ -28,6 +28,9 @@ import (
 	registryv1 "waybill/proto/waybill/registry/v1"
 )
 
+// packageDir is taken before any test starts the S3 gateway, which changes the working directory of the process.
+var packageDir, _ = os.Getwd()
+
 // asProgram makes this test binary behave as the program: a test that kills needs a process of its own.
 const asProgram = "WAYBILL_TEST_AS_PROGRAM"
 
@@ -47,6 +50,7 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
+	cmd.Dir = packageDir
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	return cmd
 }
@@ -233,7 +237,7 @@ func (h *devHub) routeEndpoint() {
 		}
 	}()
 	read := func(name string) []byte {
-		b, err := os.ReadFile(filepath.Join("..", "..", "internal", "api", "testdata", name))
+		b, err := os.ReadFile(filepath.Join(packageDir, "..", "..", "internal", "api", "testdata", name))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -60,7 +60,7 @@ func (s *said) String() string {
 // follows it. Blocks that start a server are started by the test, on free ports, and stopped at its end.
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	text, err := os.ReadFile(filepath.Join(packageDir, "..", "..", "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,10 +101,7 @@ func readmeDir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	examples, err := filepath.Abs(filepath.Join("..", "..", "examples"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	examples := filepath.Join(packageDir, "..", "..", "examples")
 	bin := filepath.Join(dir, "bin")
 	script := "#!/bin/sh\n" + asProgram + "=1 exec " + shellWord(self) + " \"$@\"\n"
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(bin, 0o755), os.WriteFile(filepath.Join(bin, "waybill"), []byte(script), 0o755),
@@ -189,7 +186,7 @@ func (r *reader) serve(b block, ready string) {
 // targets checks that the Makefile has the targets that a block names. They run this test, so it does not run them.
 func (r *reader) targets(b block) {
 	r.t.Helper()
-	mk, err := os.ReadFile(filepath.Join("..", "..", "Makefile"))
+	mk, err := os.ReadFile(filepath.Join(packageDir, "..", "..", "Makefile"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
