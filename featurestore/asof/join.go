@@ -69,14 +69,12 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 	if r.mask == 0 {
 		r.mask = ^uint64(0)
 	}
-	winners := make([]best, len(r.At))
-	for i := range winners {
-		winners[i].source = -1
-	}
-	at := make([]int64, len(r.At))
-	for i, row := range r.Order.rows {
-		at[i] = r.At[row]
-	}
+	winners, at := make([]best, len(r.At)), make([]int64, len(r.At))
+	stretches(len(at), stretch, func(from, to int) {
+		for i := from; i < to; i++ {
+			winners[i].source, at[i] = -1, r.At[r.Order.rows[i]]
+		}
+	})
 	out := make([]*output, len(r.Types))
 	for i, t := range r.Types {
 		out[i] = newOutput(t, len(r.At))
@@ -136,19 +134,26 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 		}
 	}
 	res := &Result{Columns: make([]arrow.Array, len(out)), Event: make([]int64, len(r.At)), Seq: make([]int64, len(r.At)), Found: make([]bool, len(r.At))}
-	for i := range winners {
-		w, row := &winners[i], r.Order.rows[i]
-		res.Event[row], res.Seq[row], res.Found[row] = w.event, w.seq, w.source >= 0
-	}
+	stretches(len(winners), stretch, func(from, to int) {
+		for i := from; i < to; i++ {
+			w, row := &winners[i], r.Order.rows[i]
+			res.Event[row], res.Seq[row], res.Found[row] = w.event, w.seq, w.source >= 0
+		}
+	})
+	var g errgroup.Group
+	g.SetLimit(r.Workers)
 	for i, o := range out {
-		a, err := o.finish()
-		if err != nil {
-			return nil, err
-		}
-		if a.Len() != len(r.At) {
-			return nil, fmt.Errorf("the result has %d rows of %d", a.Len(), len(r.At)) // invariant 3
-		}
-		res.Columns[i], out[i] = a, nil
+		g.Go(func() error {
+			a, err := o.finish()
+			if err == nil && a.Len() != len(r.At) {
+				err = fmt.Errorf("the result has %d rows of %d", a.Len(), len(r.At)) // invariant 3
+			}
+			res.Columns[i], out[i] = a, nil
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
 	return res, nil
 }
