@@ -265,6 +265,19 @@ func drawValue(t *rapid.T, typ Type) any {
 	return out
 }
 
+// parquetOf writes values as a training set's file.
+func parquetOf(cols []Column, rows int, cell func(row, col int) any) ([]byte, error) {
+	j := &joined{rows: rows, columns: cols}
+	for c := range cols {
+		a, err := buildColumn(cols[c].Type, rows, func(i int) (any, error) { return cell(i, c), nil }, func(_ int, err error) error { return err })
+		if err != nil {
+			return nil, err
+		}
+		j.arrays = append(j.arrays, a)
+	}
+	return j.file(&TrainingSet{})
+}
+
 // BenchmarkLay decodes, checks and lays out a file of 200,000 rows of 20 numbers, and packs what it wrote.
 func BenchmarkLay(b *testing.B) {
 	const rows = 200_000
@@ -272,7 +285,7 @@ func BenchmarkLay(b *testing.B) {
 	for i := range 20 {
 		v.Features = append(v.Features, Column{Name: fmt.Sprint("f", i), Type: Float64})
 	}
-	data, err := writeParquet(commitColumns(v), rows, "", func(i, c int) any {
+	data, err := parquetOf(commitColumns(v), rows, func(i, c int) any {
 		switch c {
 		case 0:
 			return fmt.Sprintf("thing-%07d", i)

@@ -190,7 +190,7 @@ func TestParquet_ClaimsAreHeldAgainstBytes(t *testing.T) {
 			t.Errorf("%s: %t", name, !d.bad)
 		}
 	}
-	good, err := writeParquet([]Column{{Name: "a", Type: String}}, 2, "", func(i, _ int) any { return fmt.Sprint(i) })
+	good, err := parquetOf([]Column{{Name: "a", Type: String}}, 2, func(i, _ int) any { return fmt.Sprint(i) })
 	if err != nil || !soundFooter(good) {
 		t.Fatal("a good footer is refused", err)
 	}

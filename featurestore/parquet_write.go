@@ -1,17 +1,12 @@
 package featurestore
 
 import (
-	"bytes"
 	"fmt"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/decimal128"
-	"github.com/apache/arrow/go/v17/arrow/memory"
-	"github.com/apache/arrow/go/v17/parquet"
-	"github.com/apache/arrow/go/v17/parquet/compress"
-	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 )
 
 // writerVersion stands in every Parquet file that is written here. It changes when the same rows would give other
@@ -23,50 +18,6 @@ const recipeKey = "waybill.recipe"
 
 // rowGroup is how many rows a row group of a written file holds.
 const rowGroup = 128 << 10
-
-// writeParquet writes columns as a Parquet file: the same columns, values and recipe always give the same bytes. recipe
-// stands in the file's metadata under recipeKey, unless it is "".
-func writeParquet(cols []Column, rows int, recipe string, cell func(row, col int) any) (_ []byte, err error) {
-	boundCodecs()
-	fields := make([]arrow.Field, len(cols))
-	for i, c := range cols {
-		fields[i] = arrow.Field{Name: c.Name, Type: arrowType(c.Type), Nullable: true}
-	}
-	schema := arrow.NewSchema(fields, nil)
-	var buf bytes.Buffer
-	w, err := pqarrow.NewFileWriter(schema, &buf, parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCreatedBy(writerVersion),
-		parquet.WithVersion(parquet.V2_LATEST), parquet.WithMaxRowGroupLength(rowGroup)), pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(memory.DefaultAllocator)))
-	if err != nil {
-		return nil, fmt.Errorf("open parquet writer: %w", err)
-	}
-	for from := 0; from < rows; from += rowGroup {
-		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		for i := from; i < min(rows, from+rowGroup); i++ {
-			for c := range cols {
-				if err := appendValue(b.Field(c), cell(i, c)); err != nil {
-					b.Release()
-					return nil, fmt.Errorf("write column %s: %w", cols[c].Name, err)
-				}
-			}
-		}
-		rec := b.NewRecord()
-		err := w.Write(rec)
-		rec.Release()
-		b.Release()
-		if err != nil {
-			return nil, fmt.Errorf("write parquet: %w", err)
-		}
-	}
-	if recipe != "" {
-		if err := w.AppendKeyValueMetadata(recipeKey, recipe); err != nil {
-			return nil, fmt.Errorf("write recipe: %w", err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("close parquet: %w", err)
-	}
-	return buf.Bytes(), nil
-}
 
 func arrowType(t Type) arrow.DataType {
 	switch t {

@@ -145,6 +145,7 @@ type examples struct {
 	rows   int
 	at     []int64       // µs
 	inputs []arrow.Array // of the service; nulls where the spine has no such column
+	shown  []arrow.Array // the inputs as the result holds them: of personal join keys, the tokens
 	line   func(row int) string
 }
 
@@ -193,6 +194,7 @@ func (p *plan) examples(in *table, t *TrainingSet) (*examples, error) {
 		}
 		e.inputs = append(e.inputs, a)
 	}
+	e.shown = p.shown(e.inputs)
 	return e, nil
 }
 
@@ -224,7 +226,7 @@ func (s *Store) joinViews(ctx context.Context, tenant waybill.Tenant, p *plan, v
 				return nil, nil, badCell(e.line(i), p.service.Inputs[k].Name, errors.New("is missing; it is a join key of "+look.ref.String()))
 			}
 			if look.columns[n].personal() {
-				a, id = look.tokens.array(look.columns[n], a), id+fmt.Sprint(" token ", n)
+				a, id = e.shown[k], id+fmt.Sprint(" token ", n)
 			}
 			keys = append(keys, a)
 		}
@@ -273,9 +275,8 @@ func (p *plan) result(ctx context.Context, in *table, e *examples, features []ar
 	add := func(c Column, a arrow.Array, from []waybill.FeatureRef) {
 		j.columns, j.arrays, j.from = append(j.columns, Column{Name: c.Name, Type: c.Type}), append(j.arrays, a), append(j.from, from)
 	}
-	inputs := p.shown(e)
 	for i, name := range in.names {
-		c, a, err := p.spineColumn(in, i, e.at, inputs, t)
+		c, a, err := p.spineColumn(in, i, e, t)
 		if err != nil {
 			return nil, err
 		}
@@ -293,7 +294,7 @@ func (p *plan) result(ctx context.Context, in *table, e *examples, features []ar
 		c := Column{Name: name, Type: o.Type}
 		switch n := place - len(e.inputs); {
 		case n < 0:
-			add(c, inputs[place], nil)
+			add(c, e.shown[place], nil)
 		case n < len(features):
 			add(c, features[n], []waybill.FeatureRef{p.features[n].ref})
 		default:
@@ -303,14 +304,14 @@ func (p *plan) result(ctx context.Context, in *table, e *examples, features []ar
 	return j, nil
 }
 
-// shown are the inputs as a training set holds them: of personal join keys, the tokens.
-func (p *plan) shown(e *examples) []arrow.Array {
-	out := slices.Clone(e.inputs)
+// shown are inputs with the tokens of personal join keys in place of these.
+func (p *plan) shown(inputs []arrow.Array) []arrow.Array {
+	out := slices.Clone(inputs)
 	for l := range p.views {
 		look := &p.views[l]
 		for i, k := range look.keys {
 			if look.columns[i].personal() {
-				out[k] = look.tokens.array(look.columns[i], e.inputs[k])
+				out[k] = look.tokens.array(look.columns[i], inputs[k])
 			}
 		}
 	}
@@ -328,11 +329,11 @@ func (p *plan) reads(expression int) (out []waybill.FeatureRef) {
 }
 
 // spineColumn types a column of the spine: the time, the label, an input of the service, or text.
-func (p *plan) spineColumn(in *table, c int, at []int64, inputs []arrow.Array, t *TrainingSet) (Type, arrow.Array, error) {
+func (p *plan) spineColumn(in *table, c int, e *examples, t *TrainingSet) (Type, arrow.Array, error) {
 	name := in.names[c]
 	bad := func(i int, err error) error { return badCell(in.line(i), name, err) }
 	if name == t.TimeColumn {
-		a, err := buildColumn(Timestamp, in.rows, func(i int) (any, error) { return time.UnixMicro(at[i]).UTC(), nil }, bad)
+		a, err := buildColumn(Timestamp, in.rows, func(i int) (any, error) { return time.UnixMicro(e.at[i]).UTC(), nil }, bad)
 		return Timestamp, a, err
 	}
 	if name == t.LabelColumn {
@@ -346,7 +347,7 @@ func (p *plan) spineColumn(in *table, c int, at []int64, inputs []arrow.Array, t
 			return Float64, a, err
 		}
 	} else if n := slices.IndexFunc(p.service.Inputs, func(c Column) bool { return c.Name == name }); n >= 0 {
-		return p.service.Inputs[n].Type, inputs[n], nil
+		return p.service.Inputs[n].Type, e.shown[n], nil
 	}
 	a, err := buildColumn(String, in.rows, func(i int) (any, error) {
 		switch v := in.cell(i, c).(type) {

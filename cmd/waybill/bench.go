@@ -181,7 +181,8 @@ leaves nothing behind. The exit code is 0 when it ran, whether or not a bar hold
 	cmd.Flags().BoolVar(&quick, "quick", false, "a short run")
 	cmd.Flags().BoolVar(&list, "list", false, "name all benchmarks")
 	cmd.Flags().StringVar(&postgres, "postgres-bin", "", "folder with the Postgres binaries (WAYBILL_POSTGRES_BIN)")
-	cmd.AddCommand(newLoad(env), newAsof(), newTakeIn())
+	cmd.AddCommand(newLoad(env), newJob("asof", "Join once and say how long it took", (*asofJob).run),
+		newJob("take-in", "Take one file in and say how long it took", (*ingestJob).run))
 	return cmd
 }
 
@@ -255,4 +256,28 @@ func (b *bencher) database(ctx context.Context, name string) (*pgxpool.Pool, str
 	}
 	_, err = pool.Exec(ctx, `CREATE TABLE scratch (id bigint, data bytea)`) // for the limits
 	return pool, dsn, err
+}
+
+// newJob is a measurement in a process of its own, whose memory is measured: it reads what to do from a file and prints what
+// came of it.
+func newJob[J, D any](use, short string, run func(*J, context.Context) (D, error)) *cobra.Command {
+	var name string
+	cmd := &cobra.Command{Use: use, Hidden: true, Args: exact(), Short: short,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			var job J
+			if err := json.Unmarshal(data, &job); err != nil {
+				return err
+			}
+			done, err := run(&job, cmd.Context())
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(done)
+		}}
+	cmd.Flags().StringVar(&name, "job", "", "file that says what to do")
+	return cmd
 }

@@ -23,7 +23,6 @@ import (
 	"github.com/apache/arrow/go/v17/parquet/file"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/spf13/cobra"
 
 	"waybill"
 	"waybill/featurestore"
@@ -46,21 +45,25 @@ type asofCase struct {
 
 // asofJob is what one measured process does.
 type asofJob struct {
-	DSN     string     `json:"dsn"`
-	Bucket  asofBucket `json:"bucket"`
-	Spine   string     `json:"spine"`   // Parquet file
-	Views   []string   `json:"views"`   // view versions
-	History []string   `json:"history"` // the run of each view, for the peer
-	Threads int        `json:"threads"`
+	DSN     string      `json:"dsn"`
+	Bucket  benchBucket `json:"bucket"`
+	Spine   string      `json:"spine"`   // Parquet file
+	Views   []string    `json:"views"`   // view versions
+	History []string    `json:"history"` // the run of each view, for the peer
+	Threads int         `json:"threads"`
 }
 
-// asofBucket is where the history lies.
-type asofBucket struct {
+// benchBucket is where the history lies.
+type benchBucket struct {
 	Endpoint string `json:"endpoint"`
 	Region   string `json:"region"`
 	Access   string `json:"access"`
 	Secret   string `json:"secret"`
 	Name     string `json:"name"`
+}
+
+func (b benchBucket) open(ctx context.Context) (*bucket.Bucket, error) {
+	return bucket.Open(ctx, bucket.Config{Endpoint: b.Endpoint, Region: b.Region, AccessKey: b.Access, SecretKey: b.Secret, Bucket: b.Name})
 }
 
 // asofDone is what it says at the end. The sums are of each feature in turn, over rows that are not null.
@@ -98,7 +101,7 @@ func benchAsof(ctx context.Context, b *bencher) (_ []result, err error) {
 	made, where := map[string]bool{}, b.stack.Bucket()
 	var out []result
 	for _, c := range cases {
-		job := asofJob{DSN: dsn, Bucket: asofBucket{where.Endpoint, where.Region, where.AccessKey, where.SecretKey, where.Bucket}, Threads: runtime.GOMAXPROCS(0), Spine: filepath.Join(b.dir, fmt.Sprintf("spine-%d-%d.parquet", c.spine, c.history))}
+		job := asofJob{DSN: dsn, Bucket: benchBucket{where.Endpoint, where.Region, where.AccessKey, where.SecretKey, where.Bucket}, Threads: runtime.GOMAXPROCS(0), Spine: filepath.Join(b.dir, fmt.Sprintf("spine-%d-%d.parquet", c.spine, c.history))}
 		if err := asofSpine(job.Spine, c); err != nil {
 			return nil, err
 		}
@@ -353,29 +356,6 @@ func download(ctx context.Context, b *bucket.Bucket, key, name string) (err erro
 	return errors.Join(err, f.Close())
 }
 
-// newAsof is one join in a process of its own, whose memory is measured.
-func newAsof() *cobra.Command {
-	var name string
-	cmd := &cobra.Command{Use: "asof", Hidden: true, Args: exact(), Short: "Join once and say how long it took",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			data, err := os.ReadFile(name)
-			if err != nil {
-				return err
-			}
-			var job asofJob
-			if err := json.Unmarshal(data, &job); err != nil {
-				return err
-			}
-			d, err := job.run(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(d)
-		}}
-	cmd.Flags().StringVar(&name, "job", "", "file that says what to join")
-	return cmd
-}
-
 func (j *asofJob) run(ctx context.Context) (d asofDone, err error) {
 	runtime.GOMAXPROCS(j.Threads)
 	pool, err := pg.Open(ctx, pg.Config{DSN: j.DSN})
@@ -383,7 +363,7 @@ func (j *asofJob) run(ctx context.Context) (d asofDone, err error) {
 		return d, err
 	}
 	defer pool.Close()
-	objects, err := bucket.Open(ctx, bucket.Config{Endpoint: j.Bucket.Endpoint, Region: j.Bucket.Region, AccessKey: j.Bucket.Access, SecretKey: j.Bucket.Secret, Bucket: j.Bucket.Name})
+	objects, err := j.Bucket.open(ctx)
 	if err != nil {
 		return d, err
 	}

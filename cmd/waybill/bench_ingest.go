@@ -21,7 +21,6 @@ import (
 	"github.com/apache/arrow/go/v17/parquet/compress"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 	"github.com/jackc/pgx/v5"
-	"github.com/spf13/cobra"
 
 	"waybill"
 	"waybill/featurestore"
@@ -45,11 +44,11 @@ type ingestCase struct {
 
 // ingestJob is what one measured process does.
 type ingestJob struct {
-	DSN    string     `json:"dsn"`
-	Bucket asofBucket `json:"bucket"`
-	File   string     `json:"file"` // Parquet
-	YAML   string     `json:"yaml"` // the view "load" and a service of it
-	Rows   int        `json:"rows"`
+	DSN    string      `json:"dsn"`
+	Bucket benchBucket `json:"bucket"`
+	File   string      `json:"file"` // Parquet
+	YAML   string      `json:"yaml"` // the view "load" and a service of it
+	Rows   int         `json:"rows"`
 }
 
 // ingestDone is what it says at the end.
@@ -170,7 +169,7 @@ func (b *bencher) ingestOnce(ctx context.Context, self, database string, job ing
 	}
 	pool.Close()
 	where := b.stack.Bucket()
-	job.DSN, job.Bucket = dsn, asofBucket{where.Endpoint, where.Region, where.AccessKey, where.SecretKey, where.Bucket}
+	job.DSN, job.Bucket = dsn, benchBucket{where.Endpoint, where.Region, where.AccessKey, where.SecretKey, where.Bucket}
 	data, err := json.Marshal(job)
 	if err != nil {
 		return d, err
@@ -303,36 +302,13 @@ func copyBinary(rec arrow.Record) []byte {
 	return binary.BigEndian.AppendUint16(out, math.MaxUint16)
 }
 
-// newTakeIn takes one file in, in a process of its own, whose memory is measured.
-func newTakeIn() *cobra.Command {
-	var name string
-	cmd := &cobra.Command{Use: "take-in", Hidden: true, Args: exact(), Short: "Take one file in and say how long it took",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			data, err := os.ReadFile(name)
-			if err != nil {
-				return err
-			}
-			var job ingestJob
-			if err := json.Unmarshal(data, &job); err != nil {
-				return err
-			}
-			d, err := job.run(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(d)
-		}}
-	cmd.Flags().StringVar(&name, "job", "", "file that says what to take in")
-	return cmd
-}
-
 func (j *ingestJob) run(ctx context.Context) (d ingestDone, err error) {
 	pool, err := pg.Open(ctx, pg.Config{DSN: j.DSN})
 	if err != nil {
 		return d, err
 	}
 	defer pool.Close()
-	objects, err := bucket.Open(ctx, bucket.Config{Endpoint: j.Bucket.Endpoint, Region: j.Bucket.Region, AccessKey: j.Bucket.Access, SecretKey: j.Bucket.Secret, Bucket: j.Bucket.Name})
+	objects, err := j.Bucket.open(ctx)
 	if err != nil {
 		return d, err
 	}
