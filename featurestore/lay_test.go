@@ -205,7 +205,7 @@ func TestPacker_EqualsPack(t *testing.T) {
 		if err := f.add(rec); err != nil {
 			t.Fatal(err)
 		}
-		lo, hi := span2(rows)
+		lo, hi := eventSpan(rows)
 		if f.content() != contentDigest(rows) || f.rows != int64(len(rows)) || f.minEvent != lo || f.maxEvent != hi {
 			t.Fatalf("%s, %d rows, %d to %d", f.content(), f.rows, f.minEvent, f.maxEvent)
 		}

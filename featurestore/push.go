@@ -98,7 +98,7 @@ func (s *Store) Push(ctx context.Context, actor waybill.Actor, req PushRequest) 
 	}
 	if w.good = int64(len(w.rows)); w.good > 0 {
 		w.content = contentDigest(w.rows)
-		w.minEvent, w.maxEvent = span2(w.rows)
+		w.minEvent, w.maxEvent = eventSpan(w.rows)
 	}
 	if err := w.keep(check.kept); err != nil {
 		return Commit{}, err
@@ -265,8 +265,8 @@ func commitNode(ref waybill.VersionRef, seq int64) lineage.Node {
 	return lineage.Node("commit:" + ref.String() + "/" + strconv.FormatInt(seq, 10))
 }
 
-// span2 is the first and the last event of rows (µs).
-func span2(rows []row) (lo, hi int64) {
+// eventSpan is the first and the last event of rows (µs).
+func eventSpan(rows []row) (lo, hi int64) {
 	lo, hi = rows[0].event, rows[0].event
 	for _, r := range rows {
 		lo, hi = min(lo, r.event), max(hi, r.event)

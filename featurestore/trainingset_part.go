@@ -102,6 +102,11 @@ func (c counted) Columns(ctx context.Context, part int) ([]arrow.Array, func(), 
 	return c.Source.Columns(ctx, part)
 }
 
+func (c counted) All(ctx context.Context, part int) (asof.Heads, []arrow.Array, error) {
+	defer c.b.done.Add(2)
+	return c.Source.All(ctx, part)
+}
+
 // counting counts the pieces of sources that are read.
 func (b *building) counting(sources []asof.Source) []asof.Source {
 	if b == nil {
