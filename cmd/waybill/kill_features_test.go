@@ -186,7 +186,7 @@ func (s *stored) try(ctx context.Context, b *batchOf) (c *featurestorev1.Commit,
 	}
 	text := err.Error()
 	dead = errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(text, "connection refused")
-	for _, sign := range []string{"EOF", "connection reset", "broken pipe", "transport is closing", "code = Unavailable", "503 "} {
+	for _, sign := range []string{"EOF", "connection reset", "server closed idle connection", "broken pipe", "transport is closing", "code = Unavailable", "503 "} {
 		cut = cut || !dead && strings.Contains(text, sign)
 	}
 	return nil, dead, cut, err
