@@ -71,13 +71,12 @@ func start() (*running, error) {
 	return r, err
 }
 
+// began is where the process began: the S3 gateway changes its working directory.
+var began, _ = os.Getwd()
+
 // localBinaries are the Postgres that `make setup` may have put into the work tree.
 func localBinaries() []string {
-	dir, err := os.Getwd()
-	if err != nil {
-		return nil
-	}
-	for ; dir != "/"; dir = filepath.Dir(dir) {
+	for dir := began; len(dir) > 1; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
 			return []string{filepath.Join(dir, ".build", "postgres", "bin")}
 		}
