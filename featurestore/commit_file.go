@@ -1,7 +1,6 @@
 package featurestore
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -31,13 +30,15 @@ type commitFile struct {
 	v       *View
 	schema  *arrow.Schema
 	w       *pqarrow.FileWriter
-	out     bytes.Buffer
+	out     laidFile
 	waiting []arrow.Record // fewer rows than a row group has
 	few     int64          // how many
 
+	writes, measures inTurn
+
 	rows               int64
-	minEvent, maxEvent int64 // µs
-	sum                hash.Hash
+	minEvent, maxEvent int64     // µs
+	sum                hash.Hash // of the rows
 	scratch            []byte
 }
 
@@ -50,10 +51,10 @@ func newCommitFile(v *View) *commitFile {
 func (f *commitFile) properties() *parquet.WriterProperties {
 	props := []parquet.WriterProperty{parquet.WithCreatedBy(writerVersion), parquet.WithVersion(parquet.V2_LATEST), parquet.WithDictionaryDefault(false),
 		parquet.WithStats(false), parquet.WithMaxRowGroupLength(2 * rowGroup)}
-	for _, c := range f.schema.Fields() {
+	for i, c := range f.schema.Fields() {
 		switch c.Type.(type) {
-		case *arrow.StringType, *arrow.BinaryType:
-			props = append(props, parquet.WithCompressionFor(c.Name, compress.Codecs.Zstd), parquet.WithDictionaryFor(c.Name, true))
+		case *arrow.StringType, *arrow.BinaryType: // most keys of a batch come once: a dictionary of them is given up when it is full
+			props = append(props, parquet.WithCompressionFor(c.Name, compress.Codecs.Zstd), parquet.WithCompressionLevelFor(c.Name, 1), parquet.WithDictionaryFor(c.Name, i >= len(f.v.Entity.Keys)))
 		case *arrow.ListType:
 			props = append(props, parquet.WithCompressionPath(parquet.ColumnPath{c.Name, "list", "element"}, compress.Codecs.Zstd))
 		case *arrow.Decimal128Type:
@@ -63,14 +64,19 @@ func (f *commitFile) properties() *parquet.WriterProperties {
 	return parquet.NewWriterProperties(props...)
 }
 
-// add takes rows in the schema of the file.
-func (f *commitFile) add(rec arrow.Record) error {
+// add takes rows in the schema of the file. They are written and measured side by side, while the caller makes the next
+// ones; what goes wrong there, close returns.
+func (f *commitFile) add(rec arrow.Record) {
 	if rec.NumRows() == 0 {
-		return nil
+		return
 	}
-	if err := f.measure(rec); err != nil {
-		return err
-	}
+	f.writes.do(func() error { return f.write(rec) })
+	f.measures.do(func() error { return f.measure(rec) })
+}
+
+// write writes rows, as soon as there are enough for a row group.
+func (f *commitFile) write(rec arrow.Record) error {
+	f.out.records = append(f.out.records, rec)
 	f.waiting, f.few = append(f.waiting, rec), f.few+rec.NumRows()
 	if f.few < rowGroup {
 		return nil
@@ -145,15 +151,24 @@ func (f *commitFile) flush() (err error) {
 	return nil
 }
 
+// stop waits for what is being done, whatever comes of it. It may be called after close.
+func (f *commitFile) stop() {
+	f.writes.stop()
+	f.measures.stop()
+}
+
 // close returns the file, nil when there are no rows.
-func (f *commitFile) close() ([]byte, error) {
+func (f *commitFile) close() (*laidFile, error) {
+	if err := errors.Join(f.writes.wait(), f.measures.wait()); err != nil {
+		return nil, err
+	}
 	if err := f.flush(); err != nil || f.w == nil {
 		return nil, err
 	}
 	if err := f.w.Close(); err != nil {
 		return nil, fmt.Errorf("close parquet: %w", err)
 	}
-	return f.out.Bytes(), nil
+	return &f.out, nil
 }
 
 // recordOf lays rows out as a commit's file has them.
@@ -180,12 +195,12 @@ func recordOf(schema *arrow.Schema, v *View, rows []row) (arrow.Record, error) {
 	return b.NewRecord(), nil
 }
 
-// commitRecords reads a commit's file in the columns that a view's commits have now; false when one of them is of another
-// type, as no hub writes it: readCommitFile reads such a file.
-func commitRecords(v *View, data []byte) (out []arrow.Record, ok bool, err error) {
+// commitRecords reads a commit's file in the columns that a view's commits have now; nothing when one of them is of another
+// type, as no hub writes it, or of lists: readCommitFile reads such a file.
+func commitRecords(v *View, data []byte) (out []arrow.Record, err error) {
 	src, err := openParquet(data, anyNames, false)
 	if err != nil {
-		return nil, false, waybill.Wrap(waybill.Corrupt, err, "a commit's file cannot be read")
+		return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's file cannot be read")
 	}
 	cols := commitColumns(v)
 	schema := arrowSchema(cols)
@@ -196,21 +211,71 @@ func commitRecords(v *View, data []byte) (out []arrow.Record, ok bool, err error
 	for next := src.pieces(); ; {
 		p, err := next()
 		if errors.Is(err, io.EOF) {
-			return out, true, nil
+			return out, nil
 		}
 		if err != nil {
-			return nil, false, waybill.Wrap(waybill.Corrupt, err, "a commit's file cannot be read")
+			return nil, waybill.Wrap(waybill.Corrupt, err, "a commit's file cannot be read")
 		}
 		arrays := make([]arrow.Array, len(cols))
 		for i, c := range cols {
 			place, there := places[c.Name]
 			if !there || p.arrays[place] == nil || !arrow.TypeEqual(p.arrays[place].DataType(), schema.Field(i).Type) {
-				return nil, false, nil
+				return nil, nil
 			}
 			if arrays[i] = p.arrays[place]; arrays[i].NullN() > 0 && (i < len(v.Entity.Keys) || i == len(cols)-1) {
-				return nil, false, nil
+				return nil, nil
 			}
 		}
 		out = append(out, array.NewRecord(schema, arrays, int64(p.rows)))
 	}
+}
+
+// inTurn does one thing after another in a goroutine of its own, at most turnsAhead of which wait.
+type inTurn struct {
+	todo chan func() error
+	end  chan error
+	err  error
+}
+
+// turnsAhead is how many pieces of a file wait to be written: as many as keep the writer from waiting.
+const turnsAhead = 2
+
+func (t *inTurn) do(f func() error) {
+	if t.todo == nil {
+		t.todo, t.end = make(chan func() error, turnsAhead), make(chan error, 1)
+		go func() {
+			var err error
+			for f := range t.todo {
+				if err == nil {
+					err = whole(f)
+				}
+			}
+			t.end <- err
+		}()
+	}
+	t.todo <- f
+}
+
+// whole makes an error of a panic, which would end the process here.
+func whole(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
+}
+
+// stop waits until everything was done. Nothing may be added after it.
+func (t *inTurn) stop() {
+	if t.todo != nil {
+		close(t.todo)
+		t.err, t.todo = <-t.end, nil
+	}
+}
+
+// wait returns what went wrong, when everything was done.
+func (t *inTurn) wait() error {
+	t.stop()
+	return t.err
 }

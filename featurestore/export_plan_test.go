@@ -4,7 +4,7 @@ import "io"
 
 // ReadParquet returns the values of a file by column.
 func ReadParquet(r io.Reader) (map[string][]any, error) {
-	data, err := readFile(r)
+	data, err := readFile(r, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -201,7 +201,7 @@ func historyOfFile(ctx context.Context, schema *arrow.Schema, c *storedCommit, a
 		}
 	}()
 	boundCodecs()
-	f, err := file.NewParquetReader(bytes.NewReader(c.data))
+	f, err := file.NewParquetReader(bytes.NewReader(c.bytes()))
 	if err != nil {
 		return wrong(err)
 	}

@@ -1,7 +1,6 @@
 package featurestore
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -32,6 +31,7 @@ type IngestRequest struct {
 	Columns map[string]string  // file column → view column, for those that are named differently
 	Mode    Mode               // what happens to bad rows; "" is Reject
 	Body    io.Reader          // at most MaxFileBytes with MaxFileRows rows
+	Size    int64              // bytes of Body; 0 when that is not known
 	Rows    int64              // of IngestArrow: how many there must be; 0 for any number
 }
 
@@ -56,7 +56,7 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 		return Commit{}, err
 	}
 	defer done()
-	data, err := readFile(req.Body)
+	data, err := readFile(req.Body, req.Size)
 	if err != nil {
 		return Commit{}, err
 	}
@@ -93,16 +93,9 @@ func (s *Store) ingest(ctx context.Context, actor waybill.Actor, v storedView, r
 
 // upload puts a batch's file into the bucket under its digest.
 func (s *Store) upload(ctx context.Context, w *writing) error {
-	sum := sha256.Sum256(w.file)
+	sum := w.file.sum()
 	w.object = commitPrefix + "/" + hex.EncodeToString(sum[:])
-	o, err := s.bucket.Put(ctx, w.object, bytes.NewReader(w.file), int64(len(w.file)))
-	if err != nil {
-		return err
-	}
-	if o.SHA256 != sum {
-		return waybill.Errorf(waybill.Internal, "the file of batch %s changed in memory while it was uploaded", w.batch)
-	}
-	return nil
+	return s.bucket.PutNamed(ctx, w.object, w.file, w.file.size, sum)
 }
 
 // layOut decodes and checks a file, and lays its good rows out as they are stored.
@@ -136,6 +129,7 @@ func (s *Store) layPieces(ctx context.Context, v *View, src *source, w *writing,
 	check, lay, out := &checking{v: v, mode: w.mode, now: now, tk: tk}, newLaid(v, src.names, now, tk), newCommitFile(v)
 	next, stop := ahead(src.pieces())
 	defer stop()
+	defer out.stop()
 	rows := 0
 	for !check.full() {
 		p, err := next()
@@ -163,9 +157,7 @@ func (s *Store) layPieces(ctx context.Context, v *View, src *source, w *writing,
 		if len(check.bad) > 0 {
 			continue // nothing will be written
 		}
-		if err := out.add(rec); err != nil {
-			return err
-		}
+		out.add(rec)
 	}
 	if err := waybill.InvalidFields(check.bad); err != nil {
 		return err
@@ -177,8 +169,8 @@ func (s *Store) layPieces(ctx context.Context, v *View, src *source, w *writing,
 	if w.file, err = out.close(); err != nil {
 		return err
 	}
-	if len(w.file) > MaxFileBytes {
-		return waybill.Errorf(waybill.TooLarge, "the rows have %d MiB as they are stored; at most %d, so cut the file into several", len(w.file)>>20, MaxFileBytes>>20)
+	if w.file != nil && w.file.size > MaxFileBytes {
+		return waybill.Errorf(waybill.TooLarge, "the rows have %d MiB as they are stored; at most %d, so cut the file into several", w.file.size>>20, MaxFileBytes>>20)
 	}
 	w.good, w.content, w.minEvent, w.maxEvent = out.rows, out.content(), out.minEvent, out.maxEvent
 	return w.keep(check.kept)
@@ -309,11 +301,17 @@ func readCommitFile(v *View, seq, at int64, data []byte) ([]row, error) {
 	return rows, nil
 }
 
+// written is the file of a commit that this hub has just written, nil for all others.
+func (s *Store) written(object string) *laidFile {
+	f, _ := s.fresh.Load(object)
+	if f, ok := f.(*laidFile); ok {
+		return f
+	}
+	return nil
+}
+
 // object reads a file of the bucket whose name ends in its SHA-256.
 func (s *Store) object(ctx context.Context, key string) ([]byte, error) {
-	if data, ok := s.fresh.Load(key); ok {
-		return data.([]byte), nil
-	}
 	raw, err := hex.DecodeString(path.Base(key))
 	if err != nil || len(raw) != sha256.Size {
 		return nil, waybill.Errorf(waybill.Corrupt, "the object %s does not end in a digest", key)

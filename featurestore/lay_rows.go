@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -72,13 +73,31 @@ func appenderOf(t Type, a arrow.Array) appender {
 
 // packer makes packed rows of a record of a commit's file.
 type packer struct {
-	l        *layout
-	events   *array.Timestamp
-	keys     []appender
-	features []arrow.Array
-	put      []func(b []byte, at, i int) []byte // of each feature: writes to its place in the fixed section, which begins at at, or appends
-	key      []byte
+	l      *layout
+	events []arrow.Timestamp
+	keys   []appender
+	fixed  []packedColumn
+	varied []packedColumn
+
+	// What pack returned, used again.
+	key    []byte
+	buf    []byte
+	ends   []int
+	bodies []int
 }
+
+// packedColumn is how the values of a feature come into packed rows: as they lie in memory when they have 8 bytes or 4.
+type packedColumn struct {
+	n      int // the feature's number
+	a      arrow.Array
+	at     int // its place in the fixed section
+	wide   []uint64
+	narrow []uint32
+	put    func(b []byte, at, i int) []byte // any other value that is not null: writes it to at, or appends it
+}
+
+// packBatch is how many rows are packed at once: as many as stay in a processor's own cache.
+const packBatch = 256
 
 func newPacker(l *layout, v *View, rec arrow.Record) (*packer, error) {
 	keys := len(v.Entity.Keys)
@@ -86,45 +105,96 @@ func newPacker(l *layout, v *View, rec arrow.Record) (*packer, error) {
 	if !ok || int(rec.NumCols()) != keys+len(v.Features)+1 {
 		return nil, fmt.Errorf("it has other columns than its view")
 	}
-	p := &packer{l: l, events: events, features: rec.Columns()[keys : keys+len(v.Features)]}
+	p := &packer{l: l, events: events.TimestampValues()}
 	for i, k := range v.Entity.Keys {
 		p.keys = append(p.keys, appenderOf(k.Type, rec.Column(i)))
 	}
 	for i, f := range v.Features {
-		p.put = append(p.put, putterOf(&l.features[i], f.Type, p.features[i]))
+		s, a := &l.features[i], rec.Column(keys+i)
+		c := packedColumn{n: i, a: a, at: s.at, put: putterOf(s, f.Type, a)}
+		if s.variable() {
+			p.varied = append(p.varied, c)
+			continue
+		}
+		switch a.DataType().ID() {
+		case arrow.FLOAT64, arrow.INT64, arrow.TIMESTAMP:
+			c.wide = arrow.Uint64Traits.CastFromBytes(a.Data().Buffers()[1].Bytes())[a.Data().Offset():]
+		case arrow.FLOAT32, arrow.INT32:
+			c.narrow = arrow.Uint32Traits.CastFromBytes(a.Data().Buffers()[1].Bytes())[a.Data().Offset():]
+		default:
+		}
+		p.fixed = append(p.fixed, c)
 	}
 	return p, nil
 }
 
-// append appends row i as commit seq, known since knowledge (µs).
-func (p *packer) append(b []byte, i int, knowledge, seq int64) []byte {
+// newPackers makes a packer for each record.
+func newPackers(l *layout, v *View, recs []arrow.Record) (out []*packer, err error) {
+	out = make([]*packer, len(recs))
+	for i, rec := range recs {
+		if out[i], err = newPacker(l, v, rec); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// keyOf is the encoded join key of row i, good until the next call.
+func (p *packer) keyOf(i int) []byte {
 	p.key = p.key[:0]
 	for _, k := range p.keys {
 		p.key = k(p.key, i)
 	}
-	b = appendHead(b, int64(p.events.Value(i)), knowledge, seq, string(p.key))
-	from := len(b)
-	fixed := from + p.l.bitmap
-	n := p.l.bitmap + p.l.fixed
-	for range n { // compiled to one clearing
-		b = append(b, 0)
-	}
-	variable := len(b)
-	for f, a := range p.features {
-		s := &p.l.features[f]
-		if a.IsNull(i) {
-			b[from+f/8] |= 1 << (f % 8)
-		} else {
-			b = p.put[f](b, fixed+s.at, i)
-		}
-		if s.variable() {
-			binary.LittleEndian.PutUint32(b[fixed+s.at:], uint32(len(b)-variable))
-		}
-	}
-	return b
+	return p.key
 }
 
-// putterOf writes the values of a column that are not null.
+// pack returns rows one after another as those of commit seq, known since knowledge (µs), and where each of them ends.
+// Both are good until the next call. Values of fixed length are written column by column, into rows that are near.
+func (p *packer) pack(rows []int32, knowledge, seq int64) ([]byte, []int) {
+	b, n := p.buf[:0], p.l.bitmap+p.l.fixed
+	p.ends, p.bodies = p.ends[:0], p.bodies[:0]
+	for _, i := range rows {
+		b = appendHead(b, int64(p.events[i]), knowledge, seq, p.keyOf(int(i)))
+		body := len(b)
+		b = slices.Grow(b, n)[:body+n]
+		clear(b[body:])
+		for c := range p.varied {
+			v := &p.varied[c]
+			at := body + p.l.bitmap + v.at
+			if v.a.IsNull(int(i)) {
+				b[body+v.n/8] |= 1 << (v.n % 8)
+			} else {
+				b = v.put(b, at, int(i))
+			}
+			binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-body-n))
+		}
+		p.bodies, p.ends = append(p.bodies, body), append(p.ends, len(b))
+	}
+	for c := range p.fixed {
+		p.fixed[c].write(b, p.bodies, p.l.bitmap, rows)
+	}
+	p.buf = b
+	return b, p.ends
+}
+
+// write writes the values of rows into their bodies.
+func (c *packedColumn) write(b []byte, bodies []int, bitmap int, rows []int32) {
+	at, nulls := bitmap+c.at, c.a.NullN() > 0
+	for k, i := range rows {
+		switch body := bodies[k]; {
+		case nulls && c.a.IsNull(int(i)):
+			b[body+c.n/8] |= 1 << (c.n % 8)
+		case c.wide != nil:
+			binary.LittleEndian.PutUint64(b[body+at:], c.wide[i])
+		case c.narrow != nil:
+			binary.LittleEndian.PutUint32(b[body+at:], c.narrow[i])
+		default:
+			c.put(b, body+at, int(i))
+		}
+	}
+}
+
+// putterOf writes the values of a column that are not null and do not lie in memory as they do in rows.
 func putterOf(s *slotOf, t Type, a arrow.Array) func(b []byte, at, i int) []byte {
 	switch a := a.(type) {
 	case *array.Boolean:
@@ -132,31 +202,6 @@ func putterOf(s *slotOf, t Type, a arrow.Array) func(b []byte, at, i int) []byte
 			if a.Value(i) {
 				b[at] = 1
 			}
-			return b
-		}
-	case *array.Int32:
-		return func(b []byte, at, i int) []byte {
-			binary.LittleEndian.PutUint32(b[at:], uint32(a.Value(i)))
-			return b
-		}
-	case *array.Int64:
-		return func(b []byte, at, i int) []byte {
-			binary.LittleEndian.PutUint64(b[at:], uint64(a.Value(i)))
-			return b
-		}
-	case *array.Float32:
-		return func(b []byte, at, i int) []byte {
-			binary.LittleEndian.PutUint32(b[at:], math.Float32bits(a.Value(i)))
-			return b
-		}
-	case *array.Float64:
-		return func(b []byte, at, i int) []byte {
-			binary.LittleEndian.PutUint64(b[at:], math.Float64bits(a.Value(i)))
-			return b
-		}
-	case *array.Timestamp:
-		return func(b []byte, at, i int) []byte {
-			binary.LittleEndian.PutUint64(b[at:], uint64(a.Value(i)))
 			return b
 		}
 	case *array.Decimal128:

@@ -202,17 +202,16 @@ func TestPacker_EqualsPack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := f.add(rec); err != nil {
+		f.add(rec)
+		file, err := f.close()
+		if err != nil {
 			t.Fatal(err)
 		}
 		lo, hi := eventSpan(rows)
 		if f.content() != contentDigest(rows) || f.rows != int64(len(rows)) || f.minEvent != lo || f.maxEvent != hi {
 			t.Fatalf("%s, %d rows, %d to %d", f.content(), f.rows, f.minEvent, f.maxEvent)
 		}
-		data, err := f.close()
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := file.bytes()
 		l := newLayout(v)
 		var got []byte
 		done, err := (&storedCommit{seq: 9, at: 77, file: true, data: data}).packFile(l, v, func(b []byte) { got = append(got, b...) })
@@ -309,7 +308,7 @@ func BenchmarkLay(b *testing.B) {
 			if err := s.layPieces(context.Background(), v, src, w, tokens{}); err != nil {
 				b.Fatal(err)
 			}
-			stored = w.file
+			stored = w.file.bytes()
 		}
 	})
 	b.Run("Pack", func(b *testing.B) {

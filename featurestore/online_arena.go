@@ -114,7 +114,10 @@ func (inMemory) find(_ context.Context, now int64, asks []ask) error {
 
 func (o *arena) hash(key []byte) uint64 { return maphash.Bytes(o.seed, key) }
 
-func (o *arena) shard(h uint64) *shard { return &o.shards[h>>32%onlineShards] }
+// shardOf is the number of the shard that has a hash's rows.
+func shardOf(h uint64) int { return int(h >> 32 % onlineShards) }
+
+func (o *arena) shard(h uint64) *shard { return &o.shards[shardOf(h)] }
 
 // begin tidies up: there is nothing else to find out about one's own memory.
 func (o *arena) begin(_ context.Context, now time.Time) (have int64, err error) {
@@ -182,19 +185,24 @@ again:
 // clock and by one commit. Before the log was here once there are no readers.
 func (o *arena) put(_ context.Context, b []byte, _ uint32, now int64) error {
 	p := parseRow(b)
-	b = b[:o.online.layout.size(b, &p)]
-	h := o.hash(p.key)
+	o.take(o.hash(p.key), b[:o.online.layout.size(b, &p)], now)
+	return nil
+}
+
+// take is put for a row of which the hash of its key is known. Shards are written independently of each other.
+func (o *arena) take(h uint64, b []byte, now int64) {
+	p := parseRow(b)
 	s := o.shard(h)
 	old, at, found := s.newest(h, p.key)
 	if !found {
 		s.insert(o, h, s.store(b))
-		return nil
+		return
 	}
 	settled := now - settle.Microseconds()
 	switch {
 	case old.beats(&p):
 		if o.past(&old, settled) {
-			return nil
+			return
 		}
 		s.mu.Lock()
 		s.keep(o, h, s.store(b), settled)
@@ -209,7 +217,6 @@ func (o *arena) put(_ context.Context, b []byte, _ uint32, now int64) error {
 		s.mu.Unlock()
 	}
 	s.tidy(o)
-	return nil
 }
 
 // past says whether every reader may see a row: then what it beats is of no use to any of them.

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/jackc/pgx/v5"
 
 	"waybill"
@@ -119,7 +121,7 @@ type writing struct {
 	content            string     // their contentDigest
 	minEvent, maxEvent int64      // µs
 	rows               []row      // those of a push, in their order
-	file               []byte     // those of a file, as it is stored
+	file               *laidFile  // those of a file, as it is stored
 	object             string     // its key in the bucket, ends in its SHA-256; "" for rows of a push
 	held               *heldBatch // the bad ones; nil for none
 
@@ -316,6 +318,9 @@ type storedCommit struct {
 	count int64 // rows
 	file  bool  // data is a Parquet file; otherwise packed rows, or the JSON of an earlier hub
 	data  []byte
+	fresh *laidFile // instead of data, for a file that this hub has just written
+
+	laid *[]arrow.Record // what records returned
 }
 
 // stored calls each with the commits after, up to and including upTo, one at a time in their order.
@@ -346,11 +351,14 @@ func (s *Store) stored(ctx context.Context, key viewKey, after, upTo int64, each
 			}
 			c := &storedCommit{ref: key.ref, seq: l.seq, at: l.at.UnixMicro(), count: l.rows, file: l.object != "", data: l.inline}
 			if c.file {
+				c.fresh = s.written(l.object)
+			}
+			if c.file && c.fresh == nil {
 				if c.data, err = s.object(ctx, l.object); err != nil {
 					return fmt.Errorf("read commit %d of %s: %w", c.seq, key.ref, err)
 				}
 			}
-			if sum := sha256.Sum256(c.data); "sha256:"+hex.EncodeToString(sum[:]) != l.digest {
+			if c.digest() != l.digest {
 				return waybill.Errorf(waybill.Corrupt, "commit %d of %s does not match its digest; restore its bytes", c.seq, key.ref)
 			}
 			if err := each(c); err != nil {
@@ -365,6 +373,25 @@ func (s *Store) stored(ctx context.Context, key viewKey, after, upTo int64, each
 	return nil
 }
 
+// digest is that of the commit's bytes.
+func (c *storedCommit) digest() string {
+	sum := [sha256.Size]byte{}
+	if c.fresh != nil {
+		sum = c.fresh.sum()
+	} else {
+		sum = sha256.Sum256(c.data)
+	}
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// bytes is the commit's data, that of a fresh file, too.
+func (c *storedCommit) bytes() []byte {
+	if c.data == nil && c.fresh != nil {
+		c.data = c.fresh.bytes()
+	}
+	return c.data
+}
+
 // isPacked tells packed rows from the JSON of an earlier hub.
 func (c *storedCommit) isPacked() bool { return !c.file && len(c.data) > 0 && c.data[0] == rowFormat }
 
@@ -372,7 +399,7 @@ func (c *storedCommit) isPacked() bool { return !c.file && len(c.data) > 0 && c.
 func (c *storedCommit) rows(l *layout, v *View) (out []row, err error) {
 	switch {
 	case c.file:
-		out, err = readCommitFile(v, c.seq, c.at, c.data)
+		out, err = readCommitFile(v, c.seq, c.at, c.bytes())
 	case !c.isPacked():
 		out, err = decodeRows(v, c.seq, c.at, c.data)
 	default:
@@ -422,27 +449,52 @@ func (c *storedCommit) packed(l *layout, v *View, each func(b []byte)) error {
 	return nil
 }
 
+// records are the rows of a commit in the columns of its file; none for one that has to be read row by row.
+func (c *storedCommit) records(v *View) (recs []arrow.Record, err error) {
+	switch {
+	case !c.file:
+		return nil, nil
+	case c.laid != nil:
+		return *c.laid, nil
+	case c.fresh != nil && c.fresh.records[0].Schema().Equal(arrowSchema(commitColumns(v))):
+		recs = c.fresh.records
+	default:
+		if recs, err = commitRecords(v, c.bytes()); err != nil {
+			return nil, fmt.Errorf("read commit %d of %s: %w", c.seq, c.ref, err)
+		}
+	}
+	c.laid = &recs
+	return recs, nil
+}
+
 // packFile is packed for the file of a commit; done is false when it has to be read row by row.
 func (c *storedCommit) packFile(l *layout, v *View, each func(b []byte)) (done bool, err error) {
-	recs, done, err := commitRecords(v, c.data)
+	recs, err := c.records(v)
+	if err != nil || len(recs) == 0 {
+		return false, err
+	}
+	packers, err := newPackers(l, v, recs)
 	if err != nil {
 		return false, fmt.Errorf("read commit %d of %s: %w", c.seq, c.ref, err)
 	}
-	if !done {
-		return false, nil
-	}
-	packers := make([]*packer, len(recs))
-	for i, rec := range recs {
-		if packers[i], err = newPacker(l, v, rec); err != nil {
-			return false, fmt.Errorf("read commit %d of %s: %w", c.seq, c.ref, err)
-		}
-	}
-	var b []byte
 	for n, p := range packers {
-		for i := range int(recs[n].NumRows()) {
-			b = p.append(b[:0], i, c.at, c.seq)
-			each(b)
+		for some := range slices.Chunk(upTo(int(recs[n].NumRows())), packBatch) {
+			b, ends := p.pack(some, c.at, c.seq)
+			from := 0
+			for _, end := range ends {
+				each(b[from:end:end])
+				from = end
+			}
 		}
 	}
 	return true, nil
+}
+
+// upTo is the numbers below n.
+func upTo(n int) []int32 {
+	out := make([]int32, n)
+	for i := range out {
+		out[i] = int32(i)
+	}
+	return out
 }

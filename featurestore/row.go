@@ -115,7 +115,7 @@ func newLayout(v *View) *layout {
 }
 
 // appendHead writes what comes before a row's body: who and when.
-func appendHead(b []byte, event, knowledge, seq int64, key string) []byte {
+func appendHead[K string | []byte](b []byte, event, knowledge, seq int64, key K) []byte {
 	b = binary.LittleEndian.AppendUint64(append(b, rowFormat), uint64(event))
 	b = binary.AppendVarint(b, knowledge-event)
 	b = binary.AppendUvarint(b, uint64(seq))

@@ -193,9 +193,23 @@ func checkHead(names []string, field string, accept head) error {
 // anyNames accepts all names.
 func anyNames([]string) error { return nil }
 
-// readFile reads r to its end, at most MaxFileBytes.
-func readFile(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, MaxFileBytes+1))
+// readFile reads r to its end, at most MaxFileBytes. A size that is not 0 is how many there should be: they go straight to
+// where they stay.
+func readFile(r io.Reader, size int64) ([]byte, error) {
+	if size < 0 || size > MaxFileBytes {
+		size = 0
+	}
+	data := make([]byte, 0, size)
+	n, err := io.ReadFull(r, data[:size])
+	data = data[:n]
+	if err == nil { // as it should be, or more
+		var more []byte
+		if more, err = io.ReadAll(io.LimitReader(r, MaxFileBytes+1-size)); len(more) > 0 {
+			data = append(data, more...)
+		}
+	} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read file: %w", err)
 	}

@@ -60,7 +60,7 @@ type Store struct {
 
 	uploading chan struct{} // one for each file that is in memory
 	decoding  chan struct{} // and for each of them that is being decoded
-	fresh     sync.Map      // key of an object → its bytes, of files that this hub is writing
+	fresh     sync.Map      // key of an object → *laidFile, of files that this hub is writing
 
 	home  home // of the online rows
 	spare home // when that is lost; or nil
@@ -326,6 +326,14 @@ func (s *Store) catchUp(ctx context.Context, o *online, have, end int64) error {
 		now, nth, failed := s.clock().UnixMicro(), uint32(0), error(nil)
 		if a, ok := o.rows.(*arena); ok {
 			a.expect(c.count)
+			if recs, err := c.records(o.view); err != nil {
+				return err
+			} else if len(recs) > 0 {
+				if err := a.fill(recs, c.at, c.seq, now); err != nil {
+					return fmt.Errorf("read commit %d of %s: %w", c.seq, c.ref, err)
+				}
+				return o.publish(ctx, c.seq)
+			}
 		}
 		if err := c.packed(o.layout, o.view, func(b []byte) {
 			if failed == nil {

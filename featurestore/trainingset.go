@@ -175,7 +175,7 @@ func (s *Store) recipeOf(ctx context.Context, actor waybill.Actor, req TrainingS
 	if err := s.RefuseRetired(ctx, actor.Tenant, "service", waybill.VersionRef{Name: sv.Name, Version: sv.Version}); err != nil {
 		return t, nil, err
 	}
-	if spine, err = readFile(req.Spine); err != nil {
+	if spine, err = readFile(req.Spine, 0); err != nil {
 		return t, nil, err
 	}
 	without := slices.Compact(slices.Sorted(slices.Values(req.Without)))

@@ -328,8 +328,12 @@ func (j *ingestJob) run(ctx context.Context) (d ingestDone, err error) {
 		return d, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	if err != nil {
+		return d, err
+	}
 	start := time.Now()
-	c, err := store.Ingest(ctx, benchAuthor, featurestore.IngestRequest{View: waybill.VersionRef{Name: "load"}, BatchID: "1", Format: featurestore.Parquet, Body: file})
+	c, err := store.Ingest(ctx, benchAuthor, featurestore.IngestRequest{View: waybill.VersionRef{Name: "load"}, BatchID: "1", Format: featurestore.Parquet, Body: file, Size: info.Size()})
 	if err != nil {
 		return d, err
 	}

@@ -269,6 +269,9 @@ func newPush(cl *clientFlags) *cobra.Command {
 			err = sendFile(cl.env, file, func(b []byte, first bool) error {
 				m := &featurestorev1.IngestFileRequest{Chunk: b}
 				if first {
+					if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() {
+						m.Size = st.Size()
+					}
 					m.View, m.Format, m.BatchId, m.Columns, m.Mode = args[0], format, batch, columns, mode
 				}
 				return stream.Send(m)

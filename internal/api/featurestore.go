@@ -252,7 +252,7 @@ func (s *features) IngestFile(stream grpc.ClientStreamingServer[featurestorev1.I
 		return m.GetChunk(), err
 	}}
 	c, err := s.store.Ingest(stream.Context(), callerOf(stream.Context()).actor, featurestore.IngestRequest{View: ref, BatchID: first.GetBatchId(), Format: first.GetFormat(),
-		Columns: first.GetColumns(), Mode: featurestore.Mode(first.GetMode()), Body: body})
+		Columns: first.GetColumns(), Mode: featurestore.Mode(first.GetMode()), Body: body, Size: first.GetSize()})
 	if err != nil {
 		return err
 	}

@@ -137,6 +137,22 @@ func (b *Bucket) Put(ctx context.Context, key string, r io.Reader, size int64) (
 	return Object{Key: key, Size: n.n, SHA256: [32]byte(h.Sum(nil))}, nil
 }
 
+// PutNamed stores size bytes of which the SHA-256 is known, as one request, for which the store has less to do than for
+// parts; S3 takes 5 GiB in one. The store compares the digest, and refuses other bytes.
+func (b *Bucket) PutNamed(ctx context.Context, key string, r io.ReaderAt, size int64, sum [32]byte) error {
+	opts := putOptions(size)
+	opts.DisableContentSha256 = true // of each piece of a stream: all of it has its own
+	core := minio.Core{Client: b.client}
+	info, err := core.PutObject(ctx, b.name, key, io.NewSectionReader(r, 0, size), size, "", hex.EncodeToString(sum[:]), opts)
+	if err != nil {
+		return b.classify("put object", err)
+	}
+	if info.Size != size {
+		return waybill.Errorf(waybill.Corrupt, "the object store kept %d of %d bytes", info.Size, size)
+	}
+	return nil
+}
+
 // putOptions are the options for an upload of size bytes, -1 for unknown. An empty body is not signed chunk by chunk:
 // minio-go would send the closing chunk after a header that announces no body, and the store would read that chunk as
 // the next request on the connection.

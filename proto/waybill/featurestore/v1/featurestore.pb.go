@@ -1470,7 +1470,8 @@ type IngestFileRequest struct {
 	BatchId       string                 `protobuf:"bytes,3,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
 	Columns       map[string]string      `protobuf:"bytes,4,rep,name=columns,proto3" json:"columns,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // file column → view column
 	Chunk         []byte                 `protobuf:"bytes,5,opt,name=chunk,proto3" json:"chunk,omitempty"`
-	Mode          string                 `protobuf:"bytes,6,opt,name=mode,proto3" json:"mode,omitempty"` // as in PushRowsRequest
+	Mode          string                 `protobuf:"bytes,6,opt,name=mode,proto3" json:"mode,omitempty"`  // as in PushRowsRequest
+	Size          int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"` // of the file in bytes, when it is known; then memory for it is taken at once
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1545,6 +1546,13 @@ func (x *IngestFileRequest) GetMode() string {
 		return x.Mode
 	}
 	return ""
+}
+
+func (x *IngestFileRequest) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
 }
 
 // IngestFileResponse is the commit.
@@ -4133,14 +4141,15 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\vquarantined\x18\n" +
 	" \x01(\x03R\vquarantined\"K\n" +
 	"\x10PushRowsResponse\x127\n" +
-	"\x06commit\x18\x01 \x01(\v2\x1f.waybill.featurestore.v1.CommitR\x06commit\"\x93\x02\n" +
+	"\x06commit\x18\x01 \x01(\v2\x1f.waybill.featurestore.v1.CommitR\x06commit\"\xa7\x02\n" +
 	"\x11IngestFileRequest\x12\x12\n" +
 	"\x04view\x18\x01 \x01(\tR\x04view\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\tR\x06format\x12\x19\n" +
 	"\bbatch_id\x18\x03 \x01(\tR\abatchId\x12Q\n" +
 	"\acolumns\x18\x04 \x03(\v27.waybill.featurestore.v1.IngestFileRequest.ColumnsEntryR\acolumns\x12\x14\n" +
 	"\x05chunk\x18\x05 \x01(\fR\x05chunk\x12\x12\n" +
-	"\x04mode\x18\x06 \x01(\tR\x04mode\x1a:\n" +
+	"\x04mode\x18\x06 \x01(\tR\x04mode\x12\x12\n" +
+	"\x04size\x18\a \x01(\x03R\x04size\x1a:\n" +
 	"\fColumnsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +

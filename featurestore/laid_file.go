@@ -1,0 +1,66 @@
+package featurestore
+
+import (
+	"crypto/sha256"
+	"hash"
+	"io"
+
+	"github.com/apache/arrow/go/v17/arrow"
+)
+
+// laidFile is the file of a commit while it is written and until the commit is in the log: its bytes, and the rows that were
+// laid out, so that this hub need not decode what it has just encoded. The bytes lie in blocks: one slice that grows would
+// be cleared and copied again and again.
+type laidFile struct {
+	records []arrow.Record // in the schema of the file
+	blocks  [][]byte       // each of blockSize bytes but the last
+	size    int64
+	hash    hash.Hash
+}
+
+// blockSize is how many bytes a block has.
+const blockSize = 4 << 20
+
+// Write takes the next bytes of the file.
+func (f *laidFile) Write(p []byte) (int, error) {
+	if f.hash == nil {
+		f.hash = sha256.New()
+	}
+	f.hash.Write(p)
+	n := len(p)
+	for len(p) > 0 {
+		last := len(f.blocks) - 1
+		if last < 0 || len(f.blocks[last]) == blockSize {
+			f.blocks, last = append(f.blocks, make([]byte, 0, blockSize)), last+1
+		}
+		b := f.blocks[last]
+		some := min(len(p), blockSize-len(b))
+		f.blocks[last], p = append(b, p[:some]...), p[some:]
+	}
+	f.size += int64(n)
+	return n, nil
+}
+
+// sum is the SHA-256 of the file.
+func (f *laidFile) sum() [sha256.Size]byte { return [sha256.Size]byte(f.hash.Sum(nil)) }
+
+// ReadAt reads what was written.
+func (f *laidFile) ReadAt(p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		at := off + int64(n)
+		if at >= f.size {
+			return n, io.EOF
+		}
+		n += copy(p[n:], f.blocks[at/blockSize][at%blockSize:])
+	}
+	return n, nil
+}
+
+// bytes copies the file into one slice.
+func (f *laidFile) bytes() []byte {
+	out := make([]byte, 0, f.size)
+	for _, b := range f.blocks {
+		out = append(out, b...)
+	}
+	return out
+}

@@ -1,0 +1,69 @@
+package featurestore
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/apache/arrow/go/v17/arrow"
+)
+
+// fill puts the rows of a commit's file, known since knowledge (µs), on all processors: each of them takes some of the
+// shards, all rows of which it puts in their order, as one writer would. The caller is the one writer.
+func (o *arena) fill(recs []arrow.Record, knowledge, seq, now int64) error {
+	l, v := o.online.layout, o.online.view
+	check, err := newPackers(l, v, recs)
+	if err != nil {
+		return err
+	}
+	workers := min(runtime.GOMAXPROCS(0), onlineShards)
+	hashes := make([][]uint64, len(recs))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(recs) {
+					return
+				}
+				hashes[n] = make([]uint64, recs[n].NumRows())
+				for i := range hashes[n] {
+					hashes[n][i] = o.hash(check[n].keyOf(i))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for w := range workers {
+		wg.Go(func() {
+			rows := make([]int32, 0, packBatch)
+			for n, rec := range recs {
+				p, err := newPacker(l, v, rec) // has buffers of its own
+				if err != nil {
+					return // cannot be: it was made before
+				}
+				put := func() {
+					b, ends := p.pack(rows, knowledge, seq)
+					from := 0
+					for k, end := range ends {
+						o.take(hashes[n][rows[k]], b[from:end], now)
+						from = end
+					}
+					rows = rows[:0]
+				}
+				for i, h := range hashes[n] {
+					if shardOf(h)%workers != w {
+						continue
+					}
+					if rows = append(rows, int32(i)); len(rows) == packBatch {
+						put()
+					}
+				}
+				put()
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
