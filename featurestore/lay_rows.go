@@ -116,12 +116,14 @@ func newPacker(l *layout, v *View, rec arrow.Record) (*packer, error) {
 			p.varied = append(p.varied, c)
 			continue
 		}
-		switch a.DataType().ID() {
-		case arrow.FLOAT64, arrow.INT64, arrow.TIMESTAMP:
-			c.wide = arrow.Uint64Traits.CastFromBytes(a.Data().Buffers()[1].Bytes())[a.Data().Offset():]
-		case arrow.FLOAT32, arrow.INT32:
-			c.narrow = arrow.Uint32Traits.CastFromBytes(a.Data().Buffers()[1].Bytes())[a.Data().Offset():]
-		default:
+		if raw := a.Data().Buffers()[1]; raw != nil { // none of an array without values
+			switch a.DataType().ID() {
+			case arrow.FLOAT64, arrow.INT64, arrow.TIMESTAMP:
+				c.wide = arrow.Uint64Traits.CastFromBytes(raw.Bytes())[a.Data().Offset():]
+			case arrow.FLOAT32, arrow.INT32:
+				c.narrow = arrow.Uint32Traits.CastFromBytes(raw.Bytes())[a.Data().Offset():]
+			default:
+			}
 		}
 		p.fixed = append(p.fixed, c)
 	}

@@ -1,0 +1,115 @@
+package featurestore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"pgregory.net/rapid"
+)
+
+// The rows of a file, put on all processors at once, are those that were put one after another: the same winner at every
+// moment, also of rows that tie.
+func TestArena_Fill(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		v := numbersView()
+		one, all := keep(t, inMemory{}, v, time.Hour, 0), keep(t, inMemory{}, v, time.Hour, 0)
+		all.rows.(*arena).seed = one.rows.(*arena).seed // that the same shards get the same rows
+		const now = 1_000_000_000
+		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		keys := map[string]bool{}
+		for seq := int64(1); seq <= 3; seq++ {
+			var recs []arrow.Record
+			for range rapid.IntRange(1, 3).Draw(t, "records") {
+				var rows []row
+				for range rapid.IntRange(0, 3*packBatch).Draw(t, "rows") {
+					key := fmt.Sprint("key ", rng.IntN(300))
+					keys[key] = true
+					n := rng.Int64()
+					rows = append(rows, row{key: encodeKey([]any{key}), keys: []any{key}, event: now + rng.Int64N(11) - 5, values: []any{n, fmt.Sprint("text ", n)}})
+				}
+				rec, err := recordOf(arrowSchema(commitColumns(v)), v, rows)
+				if err != nil {
+					t.Fatal(err)
+				}
+				recs = append(recs, rec)
+				for i := range rows {
+					one.put(one.layout.pack(rows[i:i+1], now+seq, seq), 0, now)
+				}
+			}
+			if err := all.rows.(*arena).fill(recs, now+seq, seq, now); err != nil {
+				t.Fatal(err)
+			}
+			one.show(seq)
+			all.show(seq)
+		}
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			for seq := int64(1); seq <= 3; seq++ {
+				for at := int64(-5); at <= 5; at++ {
+					x, y := one.at(key, seq, now+at), all.at(key, seq, now+at)
+					if x.status != y.status || x.event != y.event || x.seq != y.seq {
+						t.Fatalf("%s of commit %d at %d: %s of %d, commit %d; and on all processors %s of %d, commit %d", key, seq, at, x.status, x.event, x.seq, y.status, y.event, y.seq)
+					}
+					if x.status != NotFound && (one.layout.value(&x.packed, 0) != all.layout.value(&y.packed, 0) || one.layout.value(&x.packed, 1) != all.layout.value(&y.packed, 1)) {
+						t.Fatalf("%s of commit %d at %d has other values on all processors", key, seq, at)
+					}
+				}
+			}
+		}
+		n, size := one.rows.(*arena).memory()
+		if m, other := all.rows.(*arena).memory(); n != len(keys) || m != n || other != size {
+			t.Fatalf("%d keys in %d bytes, and on all processors %d in %d", n, size, m, other)
+		}
+	})
+}
+
+// A file in blocks reads as what was written into it, wherever blocks end.
+func TestLaidFile(t *testing.T) {
+	t.Parallel()
+	f, want := &laidFile{}, []byte{}
+	for i, n := range []int{1, blockSize - 2, 1, 0, 5, 2*blockSize + 3, blockSize - 8} {
+		p := bytes.Repeat([]byte{byte(i + 1)}, n)
+		if got, err := f.Write(p); err != nil || got != n {
+			t.Fatal(got, err)
+		}
+		want = append(want, p...)
+	}
+	if !bytes.Equal(f.bytes(), want) || f.size != int64(len(want)) {
+		t.Fatalf("%d bytes, not %d", f.size, len(want))
+	}
+	for _, at := range []int64{0, 1, blockSize - 1, blockSize, 2*blockSize - 3, f.size - 1, f.size} {
+		for _, n := range []int{1, 3, blockSize + 1} {
+			p := make([]byte, n)
+			got, err := f.ReadAt(p, at)
+			rest := want[at:]
+			if len(rest) >= n && (err != nil || got != n) || len(rest) < n && (!errors.Is(err, io.EOF) || got != len(rest)) || !bytes.Equal(p[:got], rest[:got]) {
+				t.Fatalf("%d bytes at %d: %d, %v", n, at, got, err)
+			}
+		}
+	}
+}
+
+// What a caller says of a file's size is a help, and no more.
+func TestReadFile(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("0123456789", 100)
+	for _, size := range []int64{0, 1, 999, 1000, 1001, MaxFileBytes, MaxFileBytes + 1, -1} {
+		data, err := readFile(iotest.OneByteReader(strings.NewReader(text)), size)
+		if err != nil || string(data) != text {
+			t.Errorf("said to have %d bytes: %d, %v", size, len(data), err)
+		}
+		if _, err := readFile(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader(text))), size); !errors.Is(err, iotest.ErrTimeout) {
+			t.Errorf("cut, said to have %d bytes: %v", size, err)
+		}
+	}
+}
