@@ -1,14 +1,9 @@
 package featurestore
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"math"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -34,17 +29,13 @@ type commitFile struct {
 	waiting []arrow.Record // fewer rows than a row group has
 	few     int64          // how many
 
-	writes, measures inTurn
-
-	rows               int64
-	minEvent, maxEvent int64     // µs
-	sum                hash.Hash // of the rows
-	scratch            []byte
+	rows   int64
+	writes inTurn
 }
 
 func newCommitFile(v *View) *commitFile {
 	boundCodecs()
-	return &commitFile{v: v, schema: arrowSchema(commitColumns(v)), minEvent: math.MaxInt64, maxEvent: math.MinInt64, sum: sha256.New()}
+	return &commitFile{v: v, schema: arrowSchema(commitColumns(v))}
 }
 
 // properties say how each column is encoded. There are no statistics: rows are looked for in runs, not here.
@@ -64,14 +55,14 @@ func (f *commitFile) properties() *parquet.WriterProperties {
 	return parquet.NewWriterProperties(props...)
 }
 
-// add takes rows in the schema of the file. They are written and measured side by side, while the caller makes the next
-// ones; what goes wrong there, close returns.
+// add takes rows in the schema of the file. They are written while the caller makes the next ones; what goes wrong there,
+// close returns.
 func (f *commitFile) add(rec arrow.Record) {
 	if rec.NumRows() == 0 {
 		return
 	}
+	f.rows += rec.NumRows()
 	f.writes.do(func() error { return f.write(rec) })
-	f.measures.do(func() error { return f.measure(rec) })
 }
 
 // write writes rows, as soon as there are enough for a row group.
@@ -83,46 +74,6 @@ func (f *commitFile) write(rec arrow.Record) error {
 	}
 	return f.flush()
 }
-
-// measure counts rows, finds their first and last event, and digests them as contentDigest does.
-func (f *commitFile) measure(rec arrow.Record) error {
-	events, ok := rec.Column(int(rec.NumCols()) - 1).(*array.Timestamp)
-	if !ok {
-		return fmt.Errorf("event times are %s", rec.Column(int(rec.NumCols())-1).DataType())
-	}
-	f.rows += rec.NumRows()
-	cols := make([]appender, rec.NumCols()-1)
-	for i, c := range commitColumns(f.v)[:len(cols)] {
-		cols[i] = appenderOf(c.Type, rec.Column(i))
-		if at, a := cols[i], rec.Column(i); i >= len(f.v.Entity.Keys) && a.NullN() > 0 {
-			cols[i] = func(b []byte, i int) []byte {
-				if a.IsNull(i) {
-					return append(b, 'n')
-				}
-				return at(b, i)
-			}
-		}
-	}
-	b := f.scratch[:0]
-	for i := range int(rec.NumRows()) {
-		event := int64(events.Value(i))
-		f.minEvent, f.maxEvent = min(f.minEvent, event), max(f.maxEvent, event)
-		b = binary.BigEndian.AppendUint64(b, uint64(event))
-		for _, c := range cols {
-			b = c(b, i)
-		}
-		if len(b) >= 64<<10 {
-			f.sum.Write(b)
-			b = b[:0]
-		}
-	}
-	f.sum.Write(b)
-	f.scratch = b[:0]
-	return nil
-}
-
-// content is the contentDigest of all rows.
-func (f *commitFile) content() string { return "sha256:" + hex.EncodeToString(f.sum.Sum(nil)) }
 
 // flush writes the rows that wait as a row group.
 func (f *commitFile) flush() (err error) {
@@ -151,15 +102,9 @@ func (f *commitFile) flush() (err error) {
 	return nil
 }
 
-// stop waits for what is being done, whatever comes of it. It may be called after close.
-func (f *commitFile) stop() {
-	f.writes.stop()
-	f.measures.stop()
-}
-
 // close returns the file, nil when there are no rows.
 func (f *commitFile) close() (*laidFile, error) {
-	if err := errors.Join(f.writes.wait(), f.measures.wait()); err != nil {
+	if err := f.writes.wait(); err != nil {
 		return nil, err
 	}
 	if err := f.flush(); err != nil || f.w == nil {

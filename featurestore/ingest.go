@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"waybill"
@@ -80,7 +81,9 @@ func (s *Store) ingest(ctx context.Context, actor waybill.Actor, v storedView, r
 		if c, err := s.again(ctx, actor.Tenant, w.ref, req.BatchID, w); err == nil || waybill.CodeOf(err) != waybill.NotFound {
 			return c, err
 		}
-		if err := s.upload(ctx, w); err != nil {
+		measured := make(chan error, 1)
+		go func() { measured <- w.measure() }() // the bucket has enough to do meanwhile
+		if err := errors.Join(s.upload(ctx, w), <-measured); err != nil {
 			return Commit{}, err
 		}
 		// Whoever follows the log on this hub meanwhile need not fetch what is here.
@@ -129,7 +132,7 @@ func (s *Store) layPieces(ctx context.Context, v *View, src *source, w *writing,
 	check, lay, out := &checking{v: v, mode: w.mode, now: now, tk: tk}, newLaid(v, src.names, now, tk), newCommitFile(v)
 	next, stop := ahead(src.pieces())
 	defer stop()
-	defer out.stop()
+	defer out.writes.stop()
 	rows := 0
 	for !check.full() {
 		p, err := next()
@@ -172,7 +175,15 @@ func (s *Store) layPieces(ctx context.Context, v *View, src *source, w *writing,
 	if w.file != nil && w.file.size > MaxFileBytes {
 		return waybill.Errorf(waybill.TooLarge, "the rows have %d MiB as they are stored; at most %d, so cut the file into several", w.file.size>>20, MaxFileBytes>>20)
 	}
-	w.good, w.content, w.minEvent, w.maxEvent = out.rows, out.content(), out.minEvent, out.maxEvent
+	if w.good = out.rows; w.good == 0 {
+		return w.keep(check.kept)
+	}
+	w.measure = sync.OnceValue(func() error {
+		return whole(func() (err error) {
+			w.content, w.minEvent, w.maxEvent, err = w.file.measure(v)
+			return err
+		})
+	})
 	return w.keep(check.kept)
 }
 

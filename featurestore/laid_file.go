@@ -2,10 +2,15 @@ package featurestore
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"hash"
 	"io"
+	"math"
 
 	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
 )
 
 // laidFile is the file of a commit while it is written and until the commit is in the log: its bytes, and the rows that were
@@ -54,6 +59,43 @@ func (f *laidFile) ReadAt(p []byte, off int64) (n int, err error) {
 		n += copy(p[n:], f.blocks[at/blockSize][at%blockSize:])
 	}
 	return n, nil
+}
+
+// measure finds the first and the last event (µs) of the rows, and digests them as contentDigest does.
+func (f *laidFile) measure(v *View) (content string, first, last int64, err error) {
+	first, last = math.MaxInt64, math.MinInt64
+	sum, b := sha256.New(), []byte(nil)
+	for _, rec := range f.records {
+		events, ok := rec.Column(int(rec.NumCols()) - 1).(*array.Timestamp)
+		if !ok {
+			return "", 0, 0, fmt.Errorf("event times are %s", rec.Column(int(rec.NumCols())-1).DataType())
+		}
+		cols := make([]appender, rec.NumCols()-1)
+		for i, c := range commitColumns(v)[:len(cols)] {
+			cols[i] = appenderOf(c.Type, rec.Column(i))
+			if at, a := cols[i], rec.Column(i); i >= len(v.Entity.Keys) && a.NullN() > 0 {
+				cols[i] = func(b []byte, i int) []byte {
+					if a.IsNull(i) {
+						return append(b, 'n')
+					}
+					return at(b, i)
+				}
+			}
+		}
+		for i, event := range events.TimestampValues() {
+			first, last = min(first, int64(event)), max(last, int64(event))
+			b = binary.BigEndian.AppendUint64(b, uint64(event))
+			for _, c := range cols {
+				b = c(b, i)
+			}
+			if len(b) >= 64<<10 {
+				sum.Write(b)
+				b = b[:0]
+			}
+		}
+	}
+	sum.Write(b)
+	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), first, last, nil
 }
 
 // bytes copies the file into one slice.

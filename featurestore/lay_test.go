@@ -208,8 +208,9 @@ func TestPacker_EqualsPack(t *testing.T) {
 			t.Fatal(err)
 		}
 		lo, hi := eventSpan(rows)
-		if f.content() != contentDigest(rows) || f.rows != int64(len(rows)) || f.minEvent != lo || f.maxEvent != hi {
-			t.Fatalf("%s, %d rows, %d to %d", f.content(), f.rows, f.minEvent, f.maxEvent)
+		content, first, last, err := file.measure(v)
+		if err != nil || content != contentDigest(rows) || f.rows != int64(len(rows)) || first != lo || last != hi {
+			t.Fatalf("%s, %d rows, %d to %d, %v", content, f.rows, first, last, err)
 		}
 		data := file.bytes()
 		l := newLayout(v)

@@ -117,13 +117,14 @@ type writing struct {
 	layout *layout
 	mode   Mode
 
-	good               int64      // rows that are accepted
-	content            string     // their contentDigest
-	minEvent, maxEvent int64      // µs
-	rows               []row      // those of a push, in their order
-	file               *laidFile  // those of a file, as it is stored
-	object             string     // its key in the bucket, ends in its SHA-256; "" for rows of a push
-	held               *heldBatch // the bad ones; nil for none
+	good               int64        // rows that are accepted
+	content            string       // their contentDigest
+	minEvent, maxEvent int64        // µs
+	measure            func() error // of a file: finds these three, and may be called again
+	rows               []row        // those of a push, in their order
+	file               *laidFile    // those of a file, as it is stored
+	object             string       // its key in the bucket, ends in its SHA-256; "" for rows of a push
+	held               *heldBatch   // the bad ones; nil for none
 
 	done  bool   // the batch was taken before:
 	first Commit // this was its answer
@@ -246,7 +247,7 @@ func (s *Store) insertCommit(ctx context.Context, tx pgx.Tx, w *writing, c *Comm
 
 // batch returns the commit that an earlier write with the same batch id made, NotFound when there is none, and Conflict
 // when that had other rows. Commits from before content digests are taken to have had the same.
-func (s *Store) batch(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch, content string) (Commit, error) {
+func (s *Store) batch(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef, batch string, content func() (string, error)) (Commit, error) {
 	c := Commit{View: ref, Duplicate: true}
 	var was string
 	err := s.pool.QueryRow(ctx, string(findBatch), tenant, ref.Name, ref.Version, batch).Scan(&c.Seq, &c.Rows, &c.Digest, &c.MinEvent, &c.MaxEvent, &c.At, &c.Actor, &was)
@@ -256,7 +257,11 @@ func (s *Store) batch(ctx context.Context, tenant waybill.Tenant, ref waybill.Ve
 	if err != nil {
 		return Commit{}, fmt.Errorf("select commit: %w", err)
 	}
-	if was != "" && was != content {
+	is, err := content()
+	if err != nil {
+		return Commit{}, err
+	}
+	if was != "" && was != is {
 		return Commit{}, waybill.Errorf(waybill.Conflict, "batch %s was accepted before, as commit %d, with other rows; nothing was written: give other rows another batch id",
 			strconv.QuoteToGraphic(short(batch)), c.Seq)
 	}

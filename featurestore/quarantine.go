@@ -353,11 +353,17 @@ func (s *Store) again(ctx context.Context, tenant waybill.Tenant, ref waybill.Ve
 	if err == nil || waybill.CodeOf(err) != waybill.NotFound {
 		return c, err
 	}
-	content := w.content
-	if w.held != nil {
-		content = w.held.content // no commit without held rows has these
-	}
-	return s.batch(ctx, tenant, ref, batch, content)
+	return s.batch(ctx, tenant, ref, batch, func() (string, error) {
+		if w.held != nil {
+			return w.held.content, nil // no commit without held rows has these
+		}
+		if w.measure != nil {
+			if err := w.measure(); err != nil {
+				return "", err
+			}
+		}
+		return w.content, nil
+	})
 }
 
 // heldBefore is again for batches of which rows were held.
