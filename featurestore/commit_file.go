@@ -25,7 +25,7 @@ type commitFile struct {
 	v       *View
 	schema  *arrow.Schema
 	w       *pqarrow.FileWriter
-	out     laidFile
+	out     *laidFile
 	waiting []arrow.Record // fewer rows than a row group has
 	few     int64          // how many
 
@@ -35,7 +35,7 @@ type commitFile struct {
 
 func newCommitFile(v *View) *commitFile {
 	boundCodecs()
-	return &commitFile{v: v, schema: arrowSchema(commitColumns(v))}
+	return &commitFile{v: v, schema: arrowSchema(commitColumns(v)), out: newLaidFile()}
 }
 
 // properties say how each column is encoded. There are no statistics: rows are looked for in runs, not here.
@@ -88,7 +88,7 @@ func (f *commitFile) flush() (err error) {
 	}
 	f.waiting, f.few = nil, 0
 	if f.w == nil {
-		f.w, err = pqarrow.NewFileWriter(f.schema, &f.out, f.properties(), pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(memory.DefaultAllocator)))
+		f.w, err = pqarrow.NewFileWriter(f.schema, f.out, f.properties(), pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(memory.DefaultAllocator)))
 		if err != nil {
 			return fmt.Errorf("open parquet writer: %w", err)
 		}
@@ -102,6 +102,12 @@ func (f *commitFile) flush() (err error) {
 	return nil
 }
 
+// stop waits for what is being done, whatever comes of it. It may be called after close.
+func (f *commitFile) stop() {
+	f.writes.stop()
+	f.out.hashes.stop()
+}
+
 // close returns the file, nil when there are no rows.
 func (f *commitFile) close() (*laidFile, error) {
 	if err := f.writes.wait(); err != nil {
@@ -113,7 +119,7 @@ func (f *commitFile) close() (*laidFile, error) {
 	if err := f.w.Close(); err != nil {
 		return nil, fmt.Errorf("close parquet: %w", err)
 	}
-	return &f.out, nil
+	return f.out, f.out.end()
 }
 
 // recordOf lays rows out as a commit's file has them.

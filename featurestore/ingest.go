@@ -96,9 +96,8 @@ func (s *Store) ingest(ctx context.Context, actor waybill.Actor, v storedView, r
 
 // upload puts a batch's file into the bucket under its digest.
 func (s *Store) upload(ctx context.Context, w *writing) error {
-	sum := w.file.sum()
-	w.object = commitPrefix + "/" + hex.EncodeToString(sum[:])
-	return s.bucket.PutNamed(ctx, w.object, w.file, w.file.size, sum)
+	w.object = commitPrefix + "/" + hex.EncodeToString(w.file.sum[:])
+	return s.bucket.PutNamed(ctx, w.object, w.file, w.file.size, w.file.sum)
 }
 
 // layOut decodes and checks a file, and lays its good rows out as they are stored.
@@ -132,7 +131,7 @@ func (s *Store) layPieces(ctx context.Context, v *View, src *source, w *writing,
 	check, lay, out := &checking{v: v, mode: w.mode, now: now, tk: tk}, newLaid(v, src.names, now, tk), newCommitFile(v)
 	next, stop := ahead(src.pieces())
 	defer stop()
-	defer out.writes.stop()
+	defer out.stop()
 	rows := 0
 	for !check.full() {
 		p, err := next()

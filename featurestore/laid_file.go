@@ -20,18 +20,19 @@ type laidFile struct {
 	records []arrow.Record // in the schema of the file
 	blocks  [][]byte       // each of blockSize bytes but the last
 	size    int64
-	hash    hash.Hash
+	sum     [sha256.Size]byte // SHA-256 of the bytes, when the file is whole
+
+	hash   hash.Hash
+	hashes inTurn // of blocks that are full, beside the writing
 }
 
 // blockSize is how many bytes a block has.
 const blockSize = 4 << 20
 
+func newLaidFile() *laidFile { return &laidFile{hash: sha256.New()} }
+
 // Write takes the next bytes of the file.
 func (f *laidFile) Write(p []byte) (int, error) {
-	if f.hash == nil {
-		f.hash = sha256.New()
-	}
-	f.hash.Write(p)
 	n := len(p)
 	for len(p) > 0 {
 		last := len(f.blocks) - 1
@@ -40,14 +41,29 @@ func (f *laidFile) Write(p []byte) (int, error) {
 		}
 		b := f.blocks[last]
 		some := min(len(p), blockSize-len(b))
-		f.blocks[last], p = append(b, p[:some]...), p[some:]
+		b, p = append(b, p[:some]...), p[some:]
+		if f.blocks[last] = b; len(b) == blockSize {
+			f.hashes.do(func() error {
+				f.hash.Write(b)
+				return nil
+			})
+		}
 	}
 	f.size += int64(n)
 	return n, nil
 }
 
-// sum is the SHA-256 of the file.
-func (f *laidFile) sum() [sha256.Size]byte { return [sha256.Size]byte(f.hash.Sum(nil)) }
+// end makes the file whole.
+func (f *laidFile) end() error {
+	if err := f.hashes.wait(); err != nil {
+		return err
+	}
+	if rest := f.size % blockSize; rest > 0 {
+		f.hash.Write(f.blocks[len(f.blocks)-1])
+	}
+	f.sum = [sha256.Size]byte(f.hash.Sum(nil))
+	return nil
+}
 
 // ReadAt reads what was written.
 func (f *laidFile) ReadAt(p []byte, off int64) (n int, err error) {

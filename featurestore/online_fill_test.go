@@ -2,6 +2,7 @@ package featurestore
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -76,13 +77,16 @@ func TestArena_Fill(t *testing.T) {
 // A file in blocks reads as what was written into it, wherever blocks end.
 func TestLaidFile(t *testing.T) {
 	t.Parallel()
-	f, want := &laidFile{}, []byte{}
+	f, want := newLaidFile(), []byte{}
 	for i, n := range []int{1, blockSize - 2, 1, 0, 5, 2*blockSize + 3, blockSize - 8} {
 		p := bytes.Repeat([]byte{byte(i + 1)}, n)
 		if got, err := f.Write(p); err != nil || got != n {
 			t.Fatal(got, err)
 		}
 		want = append(want, p...)
+	}
+	if err := f.end(); err != nil || f.sum != sha256.Sum256(want) {
+		t.Fatalf("digest %x, %v", f.sum, err)
 	}
 	if !bytes.Equal(f.bytes(), want) || f.size != int64(len(want)) {
 		t.Fatalf("%d bytes, not %d", f.size, len(want))

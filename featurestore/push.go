@@ -380,9 +380,9 @@ func (s *Store) stored(ctx context.Context, key viewKey, after, upTo int64, each
 
 // digest is that of the commit's bytes.
 func (c *storedCommit) digest() string {
-	sum := [sha256.Size]byte{}
+	var sum [sha256.Size]byte
 	if c.fresh != nil {
-		sum = c.fresh.sum()
+		sum = c.fresh.sum
 	} else {
 		sum = sha256.Sum256(c.data)
 	}
