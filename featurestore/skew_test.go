@@ -124,7 +124,7 @@ func onlineIsTheJoin(t *testing.T, h home, share int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res, err := asof.Join(context.Background(), asof.Request{Order: order, At: at, TTL: ttl.Microseconds(), Sources: []asof.Source{sorter.Source([]int{1})}, Types: []arrow.DataType{arrow.PrimitiveTypes.Int64}, Workers: 1})
+		res, err := asof.Join(context.Background(), asof.Request{Winners: true, Order: order, At: at, TTL: ttl.Microseconds(), Sources: []asof.Source{sorter.Source([]int{1})}, Types: []arrow.DataType{arrow.PrimitiveTypes.Int64}, Workers: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

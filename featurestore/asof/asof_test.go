@@ -255,7 +255,7 @@ func (w *world) sorters(t *rapid.T, c asof.SorterConfig) (out []asof.Source, spi
 }
 
 func (w *world) request(t *rapid.T, mask uint64, c *asof.SorterConfig) asof.Request {
-	r := asof.Request{TTL: w.rules.ttl, Delay: w.rules.delay, Cutoff: w.rules.cutoff, Through: w.rules.through, Types: featureTypes, At: []int64{}}
+	r := asof.Request{TTL: w.rules.ttl, Delay: w.rules.delay, Cutoff: w.rules.cutoff, Through: w.rules.through, Types: featureTypes, Winners: true, At: []int64{}}
 	var cols []arrow.Array
 	for k, dt := range w.keys {
 		cols = append(cols, columnOf(dt, len(w.spine), func(i int) any { return w.spine[i].key[k] }))
@@ -361,7 +361,7 @@ func TestJoin_LateHistoryIsNotQuadratic(t *testing.T) {
 	for i := range at {
 		at[i] = int64(i)
 	}
-	res, err := asof.Join(context.Background(), asof.Request{Order: order, At: at, Sources: []asof.Source{s.Source(nil)}}) // n²/2 would take minutes
+	res, err := asof.Join(context.Background(), asof.Request{Order: order, At: at, Winners: true, Sources: []asof.Source{s.Source(nil)}}) // n²/2 would take minutes
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,7 @@ type Request struct {
 	Through int64   // the last commit that is looked at; 0: all
 	Sources []Source
 	Types   []arrow.DataType // of the features
+	Winners bool             // Result.Event and Seq are wanted
 	Workers int              // defaults to GOMAXPROCS
 	mask    uint64           // of the hashes that count; tests clear bits of it
 }
@@ -51,9 +52,9 @@ type Request struct {
 // Result has as many rows as the spine, in its order.
 type Result struct {
 	Columns []arrow.Array // the features of the winner; null where there is none
-	Event   []int64       // of the winner; meaningless where it is not Found
-	Seq     []int64       // commit of the winner
-	Found   []bool
+	Found   []bool        // whether there is a winner
+	Event   []int64       // of the winner, 0 where there is none; nil unless Request.Winners
+	Seq     []int64       // its commit
 }
 
 // Join finds the winner for every row of the spine and returns its features. The result does not depend on how the
@@ -69,19 +70,23 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 	if r.mask == 0 {
 		r.mask = ^uint64(0)
 	}
-	winners, at := make([]best, len(r.At)), make([]int64, len(r.At))
-	stretches(len(at), stretch, func(from, to int) {
-		for i := from; i < to; i++ {
-			winners[i].source, at[i] = -1, r.At[r.Order.rows[i]]
-		}
-	})
 	out := make([]*output, len(r.Types))
 	for i, t := range r.Types {
 		out[i] = newOutput(t, len(r.At))
 	}
-	c := &clocks{at: at, ttl: r.TTL, delay: r.Delay, cutoff: r.Cutoff, through: r.Through}
-	// The winners of the only source are known when a part has been met: then its features are read along with its keys.
+	c := &clocks{at: r.At, ttl: r.TTL, delay: r.Delay, cutoff: r.Cutoff, through: r.Through}
+	res := &Result{Found: make([]bool, len(r.At))}
+	if r.Winners {
+		res.Event, res.Seq = make([]int64, len(r.At)), make([]int64, len(r.At))
+	}
+	// The winners of the only source are known when a part has been met: then its features are read along with its keys, and
+	// nobody has to remember which they are.
 	alone := len(r.Sources) == 1 && len(out) > 0
+	var winners []best // of the spine's rows in its order
+	if !alone {
+		winners = make([]best, len(r.At))
+		stretches(len(winners), stretch, func(from, to int) { noneYet(winners[from:to]) })
+	}
 	for s, src := range r.Sources {
 		// One source after another: two parts of different sources may meet the same row of the spine.
 		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) (err error) {
@@ -102,10 +107,17 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 			if h.Free != nil {
 				defer h.Free()
 			}
-			if err := match(r.Order, from, to, c, &h, int32(s), int32(p), r.mask, winners); err != nil || !alone {
+			if !alone {
+				return match(r.Order, from, to, c, &h, int32(s), int32(p), r.mask, winners[from:to])
+			}
+			some, done := c.winners.take(to - from)
+			defer done()
+			noneYet(some)
+			if err := match(r.Order, from, to, c, &h, int32(s), int32(p), r.mask, some); err != nil {
 				return err
 			}
-			rows, places := r.Order.won(winners, from, to, s, p)
+			res.won(r.Order.rows[from:to], some)
+			rows, places := won(some, r.Order.rows[from:to], s, p)
 			return putAll(out, columns, rows, places)
 		}); err != nil {
 			return nil, err
@@ -117,7 +129,7 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 		}
 		if err := each(ctx, r.Workers, src.Parts(), func(ctx context.Context, p int, part Part) error {
 			first, last := r.Order.within(part.First, part.Last)
-			rows, places := r.Order.won(winners, first, last, s, p)
+			rows, places := won(winners[first:last], r.Order.rows[first:last], s, p)
 			if len(rows) == 0 {
 				return nil
 			}
@@ -133,13 +145,8 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 			return nil, err
 		}
 	}
-	res := &Result{Columns: make([]arrow.Array, len(out)), Event: make([]int64, len(r.At)), Seq: make([]int64, len(r.At)), Found: make([]bool, len(r.At))}
-	stretches(len(winners), stretch, func(from, to int) {
-		for i := from; i < to; i++ {
-			w, row := &winners[i], r.Order.rows[i]
-			res.Event[row], res.Seq[row], res.Found[row] = w.event, w.seq, w.source >= 0
-		}
-	})
+	stretches(len(winners), stretch, func(from, to int) { res.won(r.Order.rows[from:to], winners[from:to]) })
+	res.Columns = make([]arrow.Array, len(out))
 	var g errgroup.Group
 	g.SetLimit(r.Workers)
 	for i, o := range out {
@@ -158,12 +165,33 @@ func Join(ctx context.Context, r Request) (*Result, error) {
 	return res, nil
 }
 
-// won returns the rows of a part that win in the stretch from … to of the spine, and the rows of the spine they belong to.
-func (o *Order) won(winners []best, from, to, source, part int) (rows, places []int32) {
-	rows, places = make([]int32, 0, to-from), make([]int32, 0, to-from)
-	for i := from; i < to; i++ {
+// noneYet says of rows of the spine that nothing has won for them.
+func noneYet(winners []best) {
+	for i := range winners {
+		winners[i].source = -1
+	}
+}
+
+// won notes the winners of some rows of the spine.
+func (res *Result) won(spine []int32, winners []best) {
+	for i := range winners {
+		w, row := &winners[i], spine[i]
+		if w.source < 0 {
+			continue
+		}
+		res.Found[row] = true
+		if res.Event != nil {
+			res.Event[row], res.Seq[row] = w.event, w.seq
+		}
+	}
+}
+
+// won returns the rows of a part that win for some rows of the spine, and for which.
+func won(winners []best, spine []int32, source, part int) (rows, places []int32) {
+	rows, places = make([]int32, 0, len(winners)), make([]int32, 0, len(winners))
+	for i := range winners {
 		if w := &winners[i]; w.source == int32(source) && w.part == int32(part) {
-			rows, places = append(rows, w.row), append(places, o.rows[i])
+			rows, places = append(rows, w.row), append(places, spine[i])
 		}
 	}
 	return rows, places

@@ -20,24 +20,29 @@ type Heads struct {
 
 // clocks is what the rules ask for.
 type clocks struct {
-	at      []int64 // of the spine's rows, in its order by hash
+	at      []int64 // of the spine's rows
 	ttl     int64   // 0: no bound
 	delay   int64
-	cutoff  *int64    // nil: at + delay
-	through int64     // 0: all commits
-	scratch sync.Pool // of *[]uint64, for the hashes of a part
+	cutoff  *int64 // nil: at + delay
+	through int64  // 0: all commits
+
+	hashes  scratch[uint64] // of the rows of a part
+	winners scratch[best]   // in a part
 }
 
-// zeros returns n zeros and how to give them back.
-func (c *clocks) zeros(n int) ([]uint64, func()) {
-	p, ok := c.scratch.Get().(*[]uint64)
+// scratch is memory that parts use one after another.
+type scratch[T any] struct{ pool sync.Pool }
+
+// take returns n zeros and how to give them back.
+func (c *scratch[T]) take(n int) ([]T, func()) {
+	p, ok := c.pool.Get().(*[]T)
 	if !ok || cap(*p) < n {
-		s := make([]uint64, n, n+n/8)
-		return s, func() { c.scratch.Put(&s) }
+		s := make([]T, n, n+n/8)
+		return s, func() { c.pool.Put(&s) }
 	}
 	s := (*p)[:n]
 	clear(s)
-	return s, func() { c.scratch.Put(&s) }
+	return s, func() { c.pool.Put(&s) }
 }
 
 // best is the winner so far for one row of the spine.
@@ -49,8 +54,8 @@ type best struct {
 // walk is how many rows are looked at one by one before the minima of their knowledge times are made.
 const walk = 32
 
-// match meets a part with the stretch from … to of the spine, in its order, and puts the winners into out unless what is
-// there wins over them. On a tie between sources the one that comes later wins.
+// match meets a part with the stretch from … to of the spine, in its order, and puts the winners into out, which has a place
+// for each row of the stretch, unless what is there wins over them. On a tie between sources the one that comes later wins.
 func match(o *Order, from, to int, c *clocks, h *Heads, source, part int32, mask uint64, out []best) error {
 	m := len(h.Event)
 	if len(h.Knowledge) != m || len(h.Seq) != m || m > maxRows {
@@ -63,7 +68,7 @@ func match(o *Order, from, to int, c *clocks, h *Heads, source, part int32, mask
 	if err != nil {
 		return err
 	}
-	hashes, done := c.zeros(m)
+	hashes, done := c.hashes.take(m)
 	defer done()
 	ks.hashInto(hashes)
 	for i := range hashes {
@@ -99,7 +104,7 @@ func match(o *Order, from, to int, c *clocks, h *Heads, source, part int32, mask
 				lo, hi = subgroup(o.keys, k, ks, i, end)
 			}
 			if lo < hi && o.keys.compare(k, ks, lo) == 0 {
-				g.pick(k, lo, hi, &out[k])
+				g.pick(c.at[o.rows[k]], lo, hi, &out[k-from])
 			}
 		}
 		i = end
@@ -160,9 +165,8 @@ func unseen(h *Heads, through int64) []int64 {
 	return out
 }
 
-// pick looks for the winner among rows [lo, hi), which have the key of the spine's row.
-func (g *group) pick(row, lo, hi int, out *best) {
-	at := g.at[row]
+// pick looks for the winner among rows [lo, hi), which have the key of a row of the spine whose time is at.
+func (g *group) pick(at int64, lo, hi int, out *best) {
 	cutoff := at + g.delay
 	if g.cutoff != nil {
 		cutoff = *g.cutoff
