@@ -459,8 +459,12 @@ func (r *run) answer() map[string]any {
 		}
 		var top, contributions []any
 		for _, i := range r.explain.order[:min(k, len(r.explain.order))] {
-			top = append(top, r.explain.names[i]+":"+shortNumber(r.explain.values[i]))
-			contributions = append(contributions, map[string]any{"feature": r.explain.names[i], "value": number(r.explain.values[i]), "contribution": r.explain.phi[i]})
+			name, value, said := r.explain.names[i], number(r.explain.values[i]), r.explain.names[i]+":"+shortNumber(r.explain.values[i])
+			if r.rev.secret[name] {
+				value, said = nil, Unsaid(name)
+			}
+			top = append(top, said)
+			contributions = append(contributions, map[string]any{"feature": name, "value": value, "contribution": r.explain.phi[i]})
 		}
 		explain["features"], explain["contributions"], explain["base"] = top, contributions, r.explain.base
 	} else {
@@ -475,6 +479,9 @@ func (r *run) answer() map[string]any {
 	}
 	return out
 }
+
+// Unsaid is what an answer says of a feature of the class secret in place of its value.
+func Unsaid(name string) string { return name + ":secret" }
 
 // number makes a value JSON can hold: missing is null.
 func number(x float64) any {

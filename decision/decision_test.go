@@ -392,3 +392,39 @@ func TestPublish_RefusesWhatCannotRun(t *testing.T) {
 		}
 	}
 }
+
+// What an answer says of a feature of the class secret, and of what is computed from it, is how much it weighed: the answer
+// goes to callers who may not see the value. The record keeps it, for a replay.
+func TestDecide_DoesNotTellSecrets(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	h := setup(t)
+	hide := strings.NewReplacer("warehouse_load", "hidden_load", "route-risk", "hidden-risk", "queue, type: float64", "queue, type: float64, sensitivity: secret", "name: route\n", "name: hidden-route\n", "late-risk", "late-hidden")
+	must[[]featurestore.Change](t)(h.features.Apply(ctx, ann, must[featurestore.Definitions](t)(featurestore.ParseDefinitions([]byte(hide.Replace(features)))), "hide"))
+	must[featurestore.Commit](t)(h.features.Push(ctx, ann, featurestore.PushRequest{View: waybill.VersionRef{Name: "hidden_load"}, BatchID: "1",
+		Rows: []map[string]any{{"warehouse": "WH-NY-1", "event_time": time.Now().UTC().Format(time.RFC3339Nano), "queue": 0.2}}}))
+	v := h.upload(t, "late-hidden", registry.LightGBM, model, waybill.VersionRef{Name: "hidden-risk", Version: 1})
+	must[registry.Version](t)(h.models.Approve(ctx, bob, v.Ref(), v.Digest, "looked at it"))
+	if _, _, err := h.service.Publish(ctx, ann, []byte(hide.Replace(endpoint)), "go live"); err != nil {
+		t.Fatal(err)
+	}
+	a := must[decision.Answer](t)(h.service.Decide(ctx, ann, decision.Request{Endpoint: "hidden-route", Body: order("ORD-1")}))
+	explain, ok := a.Body["explain"].(map[string]any)
+	contributions, listed := explain["contributions"].([]any)
+	if !ok || !listed || len(contributions) != 2 { // of queue and of pressure, which comes of it
+		t.Fatalf("explain: %v", a.Body["explain"])
+	}
+	for i, c := range contributions {
+		c, ok := c.(map[string]any)
+		if !ok || c["value"] != nil || c["contribution"] == nil || explain["features"].([]any)[i] != decision.Unsaid(fmt.Sprint(c["feature"])) {
+			t.Errorf("the answer says %v and %v", c, explain["features"])
+		}
+	}
+	_, rec, err := h.service.Recorded(ctx, "acme", a.DecisionID)
+	if err != nil || rec.Inputs[0].Name != "queue" || rec.Inputs[0].Value != 0.2 {
+		t.Errorf("the record has %+v, %v", rec.Inputs, err)
+	}
+	if r := must[decision.Replay](t)(h.service.Replay(ctx, "acme", a.DecisionID)); !r.Equal {
+		t.Errorf("replay: %+v", r)
+	}
+}

@@ -114,6 +114,7 @@ type revision struct {
 	published time.Time
 	document  string
 	reader    *featurestore.Reader
+	secret    map[string]bool // its outputs that tell values of the class secret
 }
 
 // Endpoint is an endpoint as lists and pages show it.
@@ -363,6 +364,10 @@ func (s *Service) open(ctx context.Context, row storedRevision) (*revision, erro
 		published: row.Published, document: row.Definition}
 	if rev.reader, err = s.features.Reader(ctx, row.Tenant, p.service); err != nil {
 		return nil, err
+	}
+	rev.secret = map[string]bool{}
+	for _, x := range rev.reader.Secrets() {
+		rev.secret[x.Output] = true
 	}
 	return rev, nil
 }

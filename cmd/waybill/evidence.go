@@ -229,7 +229,7 @@ func verifyDecision(ctx context.Context, cmd *cobra.Command, c *client, key stri
 	}
 	record := "its record is the one that the entry names"
 	if p.GetPayload() == "" {
-		record = "its record is not there, so only the entry was checked"
+		record = "its record is not there, or not for you, so only the entry was checked"
 	}
 	return printer{cmd, false}.say(nil, "decision %s is entry %d of %d, proven by %d hashes up to the signed root; %s", id, p.GetIndex(), p.GetSize(), len(p.GetPath()), record)
 }
@@ -256,7 +256,7 @@ func checkProof(key string, tenant waybill.Tenant, id waybill.ID, p *auditv1.Get
 		return findingError{fmt.Errorf("entry %d is in the log but is about %s %s of tenant %s, not about decision %s of tenant %s", p.GetIndex(), leaf.T, leaf.ID, leaf.Tenant, id, tenant)}
 	}
 	if p.GetPayload() == "" {
-		return nil // it may have been erased; the proof holds without it
+		return nil // it may have been erased, or tell secrets; the proof holds without it
 	}
 	if sum := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(p.GetPayload()))); sum != leaf.Payload {
 		return findingError{fmt.Errorf("the record of decision %s was changed: it hashes to %s, entry %d of the log holds %s", id, sum, p.GetIndex(), leaf.Payload)}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ const verifyWithin = 60 * time.Second
 type logs struct {
 	auditv1.UnimplementedAuditServiceServer
 	log       *audit.Log
+	features  *features
 	verifying *sync.Mutex // held while the log is verified, which reads all of it
 }
 
@@ -49,7 +51,8 @@ func (s *logs) ListEntries(ctx context.Context, req *auditv1.ListEntriesRequest)
 	return out, nil
 }
 
-// GetDecisionProof proves that a decision is in the log.
+// GetDecisionProof proves that a decision is in the log. Its record is left out for callers who may not see all of it: the
+// digest in the leaf is of the whole.
 func (s *logs) GetDecisionProof(ctx context.Context, req *auditv1.GetDecisionProofRequest) (*auditv1.GetDecisionProofResponse, error) {
 	id, err := waybill.ParseID("decision_id", req.GetDecisionId())
 	if err != nil {
@@ -58,6 +61,17 @@ func (s *logs) GetDecisionProof(ctx context.Context, req *auditv1.GetDecisionPro
 	p, err := s.log.DecisionProof(ctx, callerOf(ctx).actor.Tenant, id)
 	if err != nil {
 		return nil, err
+	}
+	var leaf audit.DecisionLeaf
+	if err := json.Unmarshal(p.Leaf, &leaf); err != nil {
+		return nil, waybill.Wrap(waybill.Corrupt, err, "the leaf of the decision cannot be read")
+	}
+	hidden, err := s.features.hidden(ctx, leaf.Service)
+	if err != nil {
+		return nil, err
+	}
+	if len(hidden) > 0 {
+		p.Payload = nil
 	}
 	out := &auditv1.GetDecisionProofResponse{Index: p.Index, Leaf: string(p.Leaf), LeafHash: base64.StdEncoding.EncodeToString(p.LeafHash[:]), Size: p.Size,
 		Root: base64.StdEncoding.EncodeToString(p.Root), Checkpoint: p.Checkpoint, VerifierKey: s.log.VerifierKey(), TlogProof: p.TlogProof(), Payload: string(p.Payload)}

@@ -23,10 +23,11 @@ const decideWithin = 10 * time.Second
 // decisions serves DecisionService.
 type decisions struct {
 	decisionv1.UnimplementedDecisionServiceServer
-	access  *access.Access
-	service *decision.Service
-	models  *registry.Store
-	log     *audit.Log
+	access   *access.Access
+	service  *decision.Service
+	models   *registry.Store
+	log      *audit.Log
+	features *features
 }
 
 // Decide answers an endpoint's request.

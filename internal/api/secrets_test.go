@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -8,8 +9,10 @@ import (
 	"time"
 
 	"waybill"
+	"waybill/decision"
 	"waybill/featurestore"
 	"waybill/internal/access"
+	"waybill/registry"
 )
 
 const staff = `
@@ -122,6 +125,40 @@ func TestOnline_WaitsForItsOwnViewsOnly(t *testing.T) {
 	for _, least := range []string{`"staff":1`, `"staff@v1":1`} {
 		if code, text := read(least); code != 200 || !strings.Contains(text, "value:3") {
 			t.Errorf("%s: %d %s", least, code, text)
+		}
+	}
+}
+
+// The record of a decision by secret values is shown without them, and its bytes not at all, to whoever may read decisions
+// and not what is personal in their views; the proof holds without the bytes.
+func TestDecision_HidesSecrets(t *testing.T) {
+	t.Parallel()
+	h, token := staffed(t)
+	ctx := context.Background()
+	hide := strings.NewReplacer("warehouse_load", "hidden_load", "route-risk", "hidden-risk", "queue, type: float64", "queue, type: float64, sensitivity: secret", "name: route\n", "name: hidden-route\n", "late-risk", "late-hidden")
+	check[[]featurestore.Change](t)(h.features.Apply(ctx, h.ann, check[featurestore.Definitions](t)(featurestore.ParseDefinitions([]byte(hide.Replace(string(testdata(t, "features.yaml")))))), "hide"))
+	check[featurestore.Commit](t)(h.features.Push(ctx, h.ann, featurestore.PushRequest{View: waybill.VersionRef{Name: "hidden_load"}, BatchID: "1",
+		Rows: []map[string]any{{"warehouse": "WH-NY-1", "event_time": time.Now().UTC().Format(time.RFC3339Nano), "queue": 0.2173}}}))
+	v := check[registry.Version](t)(h.models.CreateVersion(ctx, h.ann, registry.NewVersion{Model: "late-hidden", Format: registry.LightGBM, Entrypoint: "model", Automation: registry.SolelyAutomated}))
+	check[registry.Artifact](t)(h.models.UploadArtifact(ctx, h.ann, v.Ref(), "model", bytes.NewReader(testdata(t, "late-risk"))))
+	v = check[registry.Version](t)(h.models.Submit(ctx, h.ann, v.Ref()))
+	check[registry.Version](t)(h.models.Approve(ctx, h.bob, v.Ref(), v.Digest, "looked at it"))
+	if _, _, err := h.service.Publish(ctx, h.ann, []byte(hide.Replace(string(testdata(t, "endpoint.yaml")))), "go live"); err != nil {
+		t.Fatal(err)
+	}
+	a := check[decision.Answer](t)(h.service.Decide(ctx, h.ann, decision.Request{Endpoint: "hidden-route", Body: map[string]any{"order_id": "ORD-1", "customer_lat": 40.7128, "customer_lng": -74.006,
+		"deadline": time.Now().Add(48 * time.Hour).UTC().Format(time.RFC3339), "items": []any{map[string]any{"sku": "SKU-1", "qty": 1.0}}}}))
+	for _, c := range []struct {
+		token string
+		sees  bool
+	}{{token("reader", nil, "auditor"), false}, {token("officer", nil, "auditor", "compliance"), true}, {token("narrow", []string{"read"}, "auditor", "compliance"), false}} {
+		code, w := h.call(t, "GET", "/v1/decisions/"+a.DecisionID.String(), c.token, "")
+		if said := strings.Contains(fmt.Sprint(w), "0.2173"); code != 200 || said != c.sees || strings.Contains(fmt.Sprint(w), "HIDDEN") == c.sees || !strings.Contains(fmt.Sprint(w), "contribution") {
+			t.Errorf("a reader who sees secrets %v got %d %v", c.sees, code, w)
+		}
+		code, p := h.call(t, "GET", "/v1/decisions/"+a.DecisionID.String()+"/proof", c.token, "")
+		if leaf, _ := p["leaf"].(string); code != 200 || !strings.Contains(leaf, a.DecisionID.String()) || strings.Contains(fmt.Sprint(p["payload"]), "0.2173") != c.sees {
+			t.Errorf("a reader who sees secrets %v got the proof %d %v", c.sees, code, p)
 		}
 	}
 }

@@ -105,17 +105,17 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.guard), grpc.StreamInterceptor(s.guardStream), grpc.MaxRecvMsgSize(MaxPush),
 		grpc.ForceServerCodecV2(lenient{encoding.GetCodecV2(protocodec.Name)}),
 		grpc.MaxConcurrentStreams(1024), grpc.ConnectionTimeout(10*time.Second))
+	stored := &features{store: c.Features, access: c.Access, decisions: c.Decisions, log: c.Log, published: s.publishing(c.FeastRegistry)}
 	verifying := &sync.Mutex{} // one verification at a time, through whichever door
 	inner := &door{intercept: s.guard, methods: map[string]method{}}
 	for _, r := range []grpc.ServiceRegistrar{s.grpc, inner} {
 		accessv1.RegisterAccessServiceServer(r, &accounts{access: c.Access})
-		auditv1.RegisterAuditServiceServer(r, &logs{log: c.Log, verifying: verifying})
-		decisionv1.RegisterDecisionServiceServer(r, &decisions{access: c.Access, service: c.Decisions, models: c.Models, log: c.Log})
+		auditv1.RegisterAuditServiceServer(r, &logs{log: c.Log, features: stored, verifying: verifying})
+		decisionv1.RegisterDecisionServiceServer(r, &decisions{access: c.Access, service: c.Decisions, models: c.Models, log: c.Log, features: stored})
 		driftv1.RegisterDriftServiceServer(r, &drifts{store: c.Drift})
 		lineagev1.RegisterLineageServiceServer(r, &graphs{graph: c.Lineage, log: c.Log})
 		registryv1.RegisterRegistryServiceServer(r, &models{store: c.Models, features: c.Features})
 	}
-	stored := &features{store: c.Features, access: c.Access, decisions: c.Decisions, log: c.Log, published: s.publishing(c.FeastRegistry)}
 	registerOnline(s.grpc, stored)
 	s.serveFlight(stored)
 	featurestorev1.RegisterFeatureStoreServiceServer(inner, stored)

@@ -30,6 +30,11 @@ func (d *decisions) GetDecision(ctx context.Context, req *decisionv1.GetDecision
 	if err := json.Unmarshal(row.Leaf, &leaf); err != nil {
 		return nil, waybill.Wrap(waybill.Corrupt, err, "the leaf of the decision cannot be read")
 	}
+	hidden, err := d.features.hidden(ctx, leaf.Service)
+	if err != nil {
+		return nil, err
+	}
+	hideIn(&rec, hidden)
 	out := &decisionv1.Decision{Summary: summary(row), FeatureService: leaf.Service, ModelDigest: leaf.Model.Digest, PolicyRev: leaf.PolicyRev, Actor: leaf.Actor,
 		Leaf: string(row.Leaf), Base: rec.Base, Raw: rec.Raw, Residual: rec.Residual, LatencyMs: float64(rec.LatencyUS) / 1000, FallbackReason: row.Fallback}
 	if out.Request, err = structpb.NewStruct(rec.Request); err != nil {

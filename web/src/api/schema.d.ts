@@ -1438,7 +1438,10 @@ export interface components {
             verifier_key?: string;
             /** the same as a c2sp.org/tlog-proof@v1 file */
             tlog_proof?: string;
-            /** @description The record beside the log: request, answer, inputs, contributions, gates as JSON. Its SHA-256 is the leaf's payload. */
+            /**
+             * @description The record beside the log: request, answer, inputs, contributions, gates as JSON. Its SHA-256 is the leaf's payload.
+             *     Empty for callers who may not see all of it.
+             */
             payload?: string;
         };
         /** @description GetDecisionResponse is the decision. */
@@ -1526,6 +1529,7 @@ export interface components {
         Input: {
             name?: string;
             value?: unknown;
+            /** of the value then; HIDDEN for one of the class secret that the caller may not see */
             status?: string;
             /** "name@v1"; empty for request inputs and expressions */
             view?: string;

@@ -403,6 +403,7 @@ type GetDecisionProofResponse struct {
 	VerifierKey string                 `protobuf:"bytes,8,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
 	TlogProof   string                 `protobuf:"bytes,9,opt,name=tlog_proof,json=tlogProof,proto3" json:"tlog_proof,omitempty"` // the same as a c2sp.org/tlog-proof@v1 file
 	// The record beside the log: request, answer, inputs, contributions, gates as JSON. Its SHA-256 is the leaf's payload.
+	// Empty for callers who may not see all of it.
 	Payload       string `protobuf:"bytes,10,opt,name=payload,proto3" json:"payload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -919,7 +919,7 @@ type Input struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Name         string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Value        *structpb.Value        `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
-	Status       string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	Status       string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`      // of the value then; HIDDEN for one of the class secret that the caller may not see
 	View         string                 `protobuf:"bytes,4,opt,name=view,proto3" json:"view,omitempty"`          // "name@v1"; empty for request inputs and expressions
 	Sequence     int64                  `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"` // the commit that wrote it
 	EventTime    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=event_time,json=eventTime,proto3" json:"event_time,omitempty"`
