@@ -39,7 +39,7 @@ func (s *Store) IngestArrow(ctx context.Context, actor waybill.Actor, req Ingest
 	if err := checkBatchID(req.BatchID); err != nil {
 		return Commit{}, err
 	}
-	done, err := turn(ctx, s.uploading)
+	done, err := s.uploading.turn(ctx, actor.Tenant)
 	if err != nil {
 		return Commit{}, err
 	}
@@ -377,19 +377,20 @@ func (t *TrainingSet) ArrowSchema() *arrow.Schema {
 const recordBytes = 1 << 20
 
 // TrainingSetRecords calls each with the rows of a training set in their order, batch by batch, about a MiB each; a record
-// is released when each returns. Values and nulls are those of the Parquet file.
+// is released when each returns. Values and nulls are those of the Parquet file. It waits for its turn as OpenTrainingSet.
 func (s *Store) TrainingSetRecords(ctx context.Context, tenant waybill.Tenant, digest string, each func(rec arrow.Record) error) error {
 	t, err := s.TrainingSet(ctx, tenant, digest)
 	if err != nil {
 		return err
 	}
-	r, _, err := s.OpenTrainingSet(ctx, tenant, digest)
+	done, err := s.downloading.turn(ctx, tenant)
 	if err != nil {
 		return err
 	}
-	data, err := io.ReadAll(r)
+	defer done()
+	data, err := s.object(ctx, setPrefix+"/"+t.Digest)
 	if err != nil {
-		return fmt.Errorf("read training set: %w", err)
+		return err
 	}
 	schema := t.ArrowSchema()
 	batch := max(256, min(64<<10, recordBytes/(8*int64(len(t.Columns)))))

@@ -2,6 +2,7 @@ package featurestore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -82,6 +83,7 @@ func (b *bundle) readSet(t interface{ Fatal(args ...any) }, digest string) map[s
 		t.Fatal(err)
 	}
 	out, err := featurestore.ReadParquet(r)
+	err = errors.Join(err, r.Close())
 	if err != nil {
 		t.Fatal(err)
 	}

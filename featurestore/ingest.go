@@ -41,9 +41,9 @@ type IngestRequest struct {
 // is null. What is wrong is named by line. Batch ids and personal columns are as for Push. The rows lie in the bucket as
 // Parquet.
 //
-// At most uploads files are in memory at once, each of at most MaxFileBytes as it came and as it is stored; the body of
-// another is not read before its turn, so that its sender waits. At most decoders of them are decoded at once, some
-// pieceRows at a time. Exhausted when ctx ends before the turn comes.
+// At most uploads files are in memory at once, half of them of one tenant, each of at most MaxFileBytes as it came and as it
+// is stored; the body of another is not read before its turn, so that its sender waits. At most decoders of them are decoded
+// at once, some pieceRows at a time. Exhausted when ctx ends before the turn comes, or too many of the tenant wait.
 func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestRequest) (Commit, error) {
 	v, err := s.writable(ctx, actor.Tenant, req.View)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestReque
 	if err := checkBatchID(req.BatchID); err != nil {
 		return Commit{}, err
 	}
-	done, err := turn(ctx, s.uploading)
+	done, err := s.uploading.turn(ctx, actor.Tenant)
 	if err != nil {
 		return Commit{}, err
 	}
@@ -102,7 +102,7 @@ func (s *Store) upload(ctx context.Context, w *writing) error {
 
 // layOut decodes and checks a file, and lays its good rows out as they are stored.
 func (s *Store) layOut(ctx context.Context, actor waybill.Actor, v storedView, req IngestRequest, open func() (*source, error)) (*writing, error) {
-	done, err := turn(ctx, s.decoding)
+	done, err := s.decoding.turn(ctx, actor.Tenant)
 	if err != nil {
 		return &writing{}, err
 	}
@@ -220,19 +220,6 @@ func ahead(pieces func() (*piece, error)) (next func() (*piece, error), stop fun
 		}
 	}
 }
-
-// turn waits for one of the places in a queue. The caller calls done.
-func turn(ctx context.Context, places chan struct{}) (done func(), err error) {
-	select {
-	case places <- struct{}{}:
-		return func() { <-places }, nil
-	case <-ctx.Done():
-		return nil, waybill.Wrap(waybill.Exhausted, ctx.Err(), "other files are being read; try again later")
-	}
-}
-
-// decode waits for a turn to decode a file.
-func (s *Store) decode(ctx context.Context) (done func(), err error) { return turn(ctx, s.decoding) }
 
 // rename gives a file's columns the names of the view's.
 func rename(names []string, columns map[string]string) error {

@@ -58,9 +58,10 @@ type Store struct {
 	submit       func(ctx context.Context, tx pgx.Tx, subject string) error // of Config
 	partCells    int
 
-	uploading chan struct{} // one for each file that is in memory
-	decoding  chan struct{} // and for each of them that is being decoded
-	fresh     sync.Map      // key of an object → *laidFile, of files that this hub is writing
+	uploading   *places  // one for each file that is in memory
+	decoding    *places  // and for each of them that is being decoded
+	downloading *places  // one for each training set that is being sent
+	fresh       sync.Map // key of an object → *laidFile, of files that this hub is writing
 
 	home  home // of the online rows
 	spare home // when that is lost; or nil
@@ -83,12 +84,6 @@ WHERE tenant = $1 AND kind = $2 AND name = $3 AND ($4 = 0 OR version = $4) ORDER
 	selectLogs   pg.SQL = `SELECT tenant, view, version, seq FROM featurestore.log`
 	insertHomeID pg.SQL = `INSERT INTO featurestore.online_home DEFAULT VALUES ON CONFLICT DO NOTHING`
 	selectHomeID pg.SQL = `SELECT id::text FROM featurestore.online_home`
-)
-
-// Of files that come in, so many may be in memory at once, and so many of these may be decoded at once.
-const (
-	uploads  = 4
-	decoders = 2
 )
 
 // Open brings the online rows of every view to the end of its log. A view whose log cannot be read, or whose rows cannot be
@@ -157,7 +152,7 @@ func (s *Store) Close() {
 
 func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
 	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, submit: c.Submit, partCells: partCells, home: inMemory{},
-		uploading: make(chan struct{}, uploads), decoding: make(chan struct{}, decoders)}
+		uploading: newPlaces("a file is read", uploads), decoding: newPlaces("a file is decoded", decoders), downloading: newPlaces("a training set is sent", downloads)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}

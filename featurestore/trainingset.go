@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -126,18 +127,24 @@ AND time_column = $8 AND label_column = $9 AND cutoff IS NOT DISTINCT FROM $10 A
 // row of the spine is a row of the result, in the same order; a value never comes from the future of either clock. The
 // same recipe over the same commits gives the same digest, and is kept once; another recipe never gives the same digest,
 // since the file says what it was made by. With Config.Submit the work is a build's (StartTrainingSet): it goes on when
-// the caller goes away or the hub dies, and who asks for the same again waits for it.
+// the caller goes away or the hub dies, and who asks for the same again waits for it. The spine is a file as those of Ingest
+// and waits for its turn like them.
 func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req TrainingSetRequest) (TrainingSet, error) {
-	t, spine, err := s.recipeOf(ctx, actor, req)
-	if err != nil {
-		return TrainingSet{}, err
-	}
 	if s.submit != nil {
-		b, err := s.startBuild(ctx, actor, &t, spine)
+		b, err := s.StartTrainingSet(ctx, actor, req)
 		if err != nil {
 			return TrainingSet{}, err
 		}
 		return s.awaitBuild(ctx, actor.Tenant, b)
+	}
+	done, err := s.uploading.turn(ctx, actor.Tenant)
+	if err != nil {
+		return TrainingSet{}, err
+	}
+	defer done()
+	t, spine, err := s.recipeOf(ctx, actor, req)
+	if err != nil {
+		return TrainingSet{}, err
 	}
 	if found, err := s.sameRecipe(ctx, actor.Tenant, &t); err != nil || found.Digest != "" {
 		return found, err
@@ -149,7 +156,7 @@ func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req 
 	return s.store(ctx, actor, &t, j, spine)
 }
 
-// recipeOf is what a request asks for, over the commits that are there now, and its spine.
+// recipeOf is what a request asks for, over the commits that are there now, and its spine. The caller has a turn to hold it.
 func (s *Store) recipeOf(ctx context.Context, actor waybill.Actor, req TrainingSetRequest) (t TrainingSet, spine []byte, err error) {
 	if err := waybill.CheckName("name", req.Name); err != nil {
 		return t, nil, err
@@ -456,15 +463,35 @@ func (s *Store) RebuildTrainingSet(ctx context.Context, tenant waybill.Tenant, d
 	return r, nil
 }
 
-// OpenTrainingSet returns the Parquet file, verified.
-func (s *Store) OpenTrainingSet(ctx context.Context, tenant waybill.Tenant, digest string) (io.Reader, int64, error) {
+// OpenTrainingSet returns the Parquet file, verified, and its size in bytes. It is in memory until the caller closes it; so at
+// most downloads of them are open at once, half of them of one tenant, and others wait until ctx ends. Errors: Exhausted
+// when the turn does not come by then, or too many of the tenant wait.
+func (s *Store) OpenTrainingSet(ctx context.Context, tenant waybill.Tenant, digest string) (io.ReadCloser, int64, error) {
 	t, err := s.TrainingSet(ctx, tenant, digest) // also the wall between tenants: the bucket knows none
+	if err != nil {
+		return nil, 0, err
+	}
+	done, err := s.downloading.turn(ctx, tenant)
 	if err != nil {
 		return nil, 0, err
 	}
 	data, err := s.object(ctx, setPrefix+"/"+t.Digest)
 	if err != nil {
+		done()
 		return nil, 0, err
 	}
-	return bytes.NewReader(data), int64(len(data)), nil
+	return &opened{bytes.NewReader(data), sync.OnceFunc(done)}, int64(len(data)), nil
+}
+
+// opened is a training set in memory.
+type opened struct {
+	*bytes.Reader
+	done func()
+}
+
+// Close lets the next one be opened. To close it again changes nothing.
+func (o *opened) Close() error {
+	o.Reader.Reset(nil)
+	o.done()
+	return nil
 }

@@ -98,6 +98,11 @@ UPDATE featurestore.training_set_build SET state = 'cancelled', updated_at = $3,
 // refused here; the rest is in the build's Err. Errors beside CreateTrainingSet's: Exhausted when the tenant has too many
 // builds. Without Config.Submit the build has ended when it returns.
 func (s *Store) StartTrainingSet(ctx context.Context, actor waybill.Actor, req TrainingSetRequest) (Build, error) {
+	done, err := s.uploading.turn(ctx, actor.Tenant)
+	if err != nil {
+		return Build{}, err
+	}
+	defer done()
 	t, spine, err := s.recipeOf(ctx, actor, req)
 	if err != nil {
 		return Build{}, err

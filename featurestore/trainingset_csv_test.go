@@ -97,6 +97,7 @@ func TestTrainingSet_CSVIsTheParquet(t *testing.T) {
 		t.Fatal(err)
 	}
 	want, err := featurestore.ReadParquet(r)
+	err = errors.Join(err, r.Close())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func (s *Store) join(ctx context.Context, tenant waybill.Tenant, t *TrainingSet,
 	if err := s.tokenising(tenant, p); err != nil {
 		return nil, err
 	}
-	done, err := s.decode(ctx)
+	done, err := s.decoding.turn(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}

@@ -3,11 +3,13 @@ package api
 import (
 	"bufio"
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 
 	"waybill"
 	"waybill/featurestore"
+	"waybill/internal/api/flight"
 	featurestorev1 "waybill/proto/waybill/featurestore/v1"
 )
 
@@ -79,14 +81,16 @@ func (s *features) DownloadTrainingSet(req *featurestorev1.DownloadTrainingSetRe
 	if err := s.maySeeSet(stream.Context(), t.Service); err != nil {
 		return err
 	}
-	send := func(b []byte) error { return stream.Send(&featurestorev1.DownloadTrainingSetResponse{Chunk: b}) }
+	send := func(b []byte) error {
+		return flight.Send(func() error { return stream.Send(&featurestorev1.DownloadTrainingSetResponse{Chunk: b}) })
+	}
 	switch req.GetFormat() {
 	case "", featurestore.Parquet:
 		r, _, err := s.store.OpenTrainingSet(stream.Context(), tenant, req.GetDigest())
 		if err != nil {
 			return err
 		}
-		return sendAll(r, send)
+		return errors.Join(sendAll(r, send), r.Close())
 	case featurestore.CSV:
 		w := bufio.NewWriterSize(sending(send), chunk)
 		if err := s.store.WriteTrainingSetCSV(stream.Context(), tenant, req.GetDigest(), w); err != nil {

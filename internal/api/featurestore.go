@@ -1,9 +1,9 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +16,7 @@ import (
 	"waybill/decision"
 	"waybill/featurestore"
 	"waybill/internal/access"
+	"waybill/internal/api/flight"
 	featurestorev1 "waybill/proto/waybill/featurestore/v1"
 )
 
@@ -248,7 +249,7 @@ func (s *features) IngestFile(stream grpc.ClientStreamingServer[featurestorev1.I
 		return err
 	}
 	body := &chunks{rest: first.GetChunk(), next: func() ([]byte, error) {
-		m, err := stream.Recv()
+		m, err := flight.Receive(stream.Recv)
 		return m.GetChunk(), err
 	}}
 	c, err := s.store.Ingest(stream.Context(), callerOf(stream.Context()).actor, featurestore.IngestRequest{View: ref, BatchID: first.GetBatchId(), Format: first.GetFormat(),
@@ -279,7 +280,7 @@ func (s *features) CreateTrainingSet(stream grpc.ClientStreamingServer[featurest
 	req := featurestore.TrainingSetRequest{Name: first.GetName(), Service: ref, Format: first.GetFormat(), TimeColumn: first.GetTimeColumn(), LabelColumn: first.GetLabelColumn(),
 		Cutoff: cutoff, Delay: first.GetDelay().AsDuration(), FullNames: first.GetFullNames(), Without: first.GetWithout()}
 	req.Spine = &chunks{rest: first.GetChunk(), next: func() ([]byte, error) {
-		m, err := stream.Recv()
+		m, err := flight.Receive(stream.Recv)
 		return m.GetChunk(), err
 	}}
 	if d := first.GetDecisions(); d != nil {
@@ -315,11 +316,15 @@ func (s *features) decided(ctx context.Context, d *featurestorev1.DecisionSpine,
 	if err != nil {
 		return err
 	}
-	spine, err := s.decisions.Spine(ctx, c.actor.Tenant, s.log.Search, decision.SpineRequest{Endpoint: d.GetEndpoint(), From: from, To: to, Outcome: d.GetOutcome(), Columns: d.GetColumns()})
-	if err != nil {
-		return err
-	}
-	req.Format, req.TimeColumn, req.LabelColumn, req.Spine = featurestore.CSV, decision.SpineTime, d.GetOutcome(), bytes.NewReader(spine)
+	req.Format, req.TimeColumn, req.LabelColumn = featurestore.CSV, decision.SpineTime, d.GetOutcome()
+	made := false
+	req.Spine = &chunks{next: func() ([]byte, error) { // in its turn, as every spine
+		if made {
+			return nil, io.EOF
+		}
+		made = true
+		return s.decisions.Spine(ctx, c.actor.Tenant, s.log.Search, decision.SpineRequest{Endpoint: d.GetEndpoint(), From: from, To: to, Outcome: d.GetOutcome(), Columns: d.GetColumns()})
+	}}
 	return nil
 }
 

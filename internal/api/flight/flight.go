@@ -29,12 +29,6 @@ import (
 	"waybill/featurestore"
 )
 
-// puts is how many streams of rows may come in at once; each may hold featurestore.MaxStreamBytes. Others wait.
-const puts = 4
-
-// idle is how long one of them may send nothing and keep its place.
-const idle = 30 * time.Second
-
 // maxFlights is how many training sets ListFlights shows, newest first.
 const maxFlights = 1000
 
@@ -48,13 +42,12 @@ type Config struct {
 // Server serves arrow.flight.protocol.FlightService.
 type Server struct {
 	flight.BaseFlightServer
-	c       Config
-	writing chan struct{} // one for each stream that is coming in
+	c Config
 }
 
 // Register puts the door on a gRPC server.
 func Register(r *grpc.Server, c Config) {
-	flight.RegisterFlightServiceServer(r, &Server{c: c, writing: make(chan struct{}, puts)})
+	flight.RegisterFlightServiceServer(r, &Server{c: c})
 }
 
 // Rule says what a method's first message is about.
@@ -186,16 +179,10 @@ func (s *Server) DoPut(stream flight.FlightService_DoPutServer) error {
 		p.BatchID = waybill.NewID(waybill.SystemClock()).String()
 	}
 	ctx := stream.Context()
-	select {
-	case s.writing <- struct{}{}:
-		defer func() { <-s.writing }()
-	case <-ctx.Done():
-		return waybill.Wrap(waybill.Exhausted, ctx.Err(), "other streams are being read; try again later")
-	}
 	next := func() (header, body []byte, err error) {
 		m := first
 		if first = nil; m == nil {
-			if m, err = within(idle, stream.Recv); err != nil {
+			if m, err = Receive(stream.Recv); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -212,35 +199,13 @@ func (s *Server) DoPut(stream flight.FlightService_DoPutServer) error {
 	return stream.Send(&flight.PutResult{AppMetadata: b})
 }
 
-// within is what recv returns, or a Deadline when it takes longer. Nobody may receive after that; the call that still waits
-// ends with its stream.
-func within(d time.Duration, recv func() (*flight.FlightData, error)) (*flight.FlightData, error) {
-	type message struct {
-		data *flight.FlightData
-		err  error
-	}
-	came := make(chan message, 1)
-	go func() {
-		m, err := recv()
-		came <- message{m, err}
-	}()
-	late := time.NewTimer(d)
-	defer late.Stop()
-	select {
-	case m := <-came:
-		return m.data, m.err
-	case <-late.C:
-		return nil, waybill.Errorf(waybill.Deadline, "nothing came for %s, and others wait for their turn; nothing was written: send the stream without a pause", d)
-	}
-}
-
 // DoGet streams a training set; the ticket is its digest.
 func (s *Server) DoGet(t *flight.Ticket, stream flight.FlightService_DoGetServer) error {
 	ctx := stream.Context()
 	var w *flight.Writer
 	err := s.c.Features.TrainingSetRecords(ctx, s.c.Actor(ctx).Tenant, string(t.GetTicket()), func(rec arrow.Record) error {
 		if w == nil {
-			w = flight.NewRecordWriter(stream, ipc.WithSchema(rec.Schema()))
+			w = flight.NewRecordWriter(patient{stream}, ipc.WithSchema(rec.Schema()))
 		}
 		return w.Write(rec)
 	})
@@ -248,6 +213,16 @@ func (s *Server) DoGet(t *flight.Ticket, stream flight.FlightService_DoGetServer
 		err = errors.Join(err, w.Close())
 	}
 	return err
+}
+
+// patient is a stream whose reader must go on reading.
+type patient struct {
+	flight.FlightService_DoGetServer
+}
+
+// Send sends a message.
+func (p patient) Send(m *flight.FlightData) error {
+	return Send(func() error { return p.FlightService_DoGetServer.Send(m) })
 }
 
 // GetFlightInfo describes what a path names: a view, with the schema that a put takes, or a training set by its digest,
