@@ -106,3 +106,23 @@ func Convert(t Type, v any) (any, error) { return convert(t, v) }
 
 // KeepParts makes builds keep every part, however small.
 func (s *Store) KeepParts() { s.partCells = 1 }
+
+// Bounds of those who wait for commits.
+const (
+	MaxAwaiting = maxAwaiting
+	AwaitPoll   = awaitPoll
+)
+
+// Awaiting is how many wait for commits.
+func (s *Store) Awaiting() int {
+	s.awaiting.mu.Lock()
+	defer s.awaiting.mu.Unlock()
+	return s.awaiting.taken
+}
+
+// Following says whether the log is followed for those.
+func (s *Store) Following() bool {
+	s.chase.mu.Lock()
+	defer s.chase.mu.Unlock()
+	return s.chase.n > 0
+}

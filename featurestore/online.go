@@ -21,11 +21,22 @@ type online struct {
 	ready  atomic.Bool  // the whole log was here once: what is not there does not exist
 	spare  *online      // the same rows in the home that readers turn to when this one cannot answer; or nil
 
-	// Guarded by Store.apply: why the log cannot be followed beyond seq, and when that is tried again.
-	failed error
-	wait   time.Duration
+	moved signal // passes when a commit was published, or after each try of one that fails
+
+	failure atomic.Pointer[error] // why the log cannot be followed beyond seq; nil: it can. Written under Store.apply
+
+	// Guarded by Store.apply: when it is tried again, and how long after the last try.
 	retry  time.Time
+	wait   time.Duration
 	looked time.Time // when it was last found to be all here
+}
+
+// failed says why the log cannot be followed, nil when it can.
+func (o *online) failed() error {
+	if err := o.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func newOnline(h home, key viewKey, v *View, ttl time.Duration) *online {
@@ -117,6 +128,7 @@ func (o *online) publish(ctx context.Context, seq int64) error {
 		return err
 	}
 	o.atLeast(seq)
+	o.moved.pass(nil)
 	return nil
 }
 

@@ -66,10 +66,12 @@ type Store struct {
 	home  home // of the online rows
 	spare home // when that is lost; or nil
 
-	apply   sync.Mutex // held while commits are applied to online rows, in order
-	views   sync.Map   // viewKey → *online
-	readers sync.Map   // viewKey of a service → cachedReader; version 0 is "the latest"
-	adhoc   adhocReaders
+	apply    sync.Mutex // held while commits are applied to online rows, in order
+	awaiting *places    // one for each call that waits for a commit
+	chase    chase      // for all of them
+	views    sync.Map   // viewKey → *online
+	readers  sync.Map   // viewKey of a service → cachedReader; version 0 is "the latest"
+	adhoc    adhocReaders
 }
 
 type viewKey struct {
@@ -152,7 +154,7 @@ func (s *Store) Close() {
 
 func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
 	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, submit: c.Submit, partCells: partCells, home: inMemory{},
-		uploading: newPlaces("a file is read", uploads), decoding: newPlaces("a file is decoded", decoders), downloading: newPlaces("a training set is sent", downloads)}
+		uploading: newPlaces("a file is read", uploads), decoding: newPlaces("a file is decoded", decoders), downloading: newPlaces("a training set is sent", downloads), awaiting: newPlaces("a commit is visible", maxAwaiting)}
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
@@ -230,35 +232,50 @@ func (s *Store) refresh(ctx context.Context) (failed, waiting []error, err error
 			failed = append(failed, err)
 			continue
 		}
-		for ; o != nil; o = o.spare {
-			if o.failed != nil && s.clock().Before(o.retry) {
-				waiting = append(waiting, o.failed)
-				continue
-			}
-			if _, local := o.rows.(*arena); !local && o.failed == nil && o.ready.Load() && o.seq.Load() >= e.Seq && time.Since(o.looked) < s.poll {
-				continue // a look is a journey, and what is lost in between every read sees
-			}
-			err := s.advance(ctx, o, e.Seq)
-			if ctx.Err() != nil {
-				return failed, waiting, ctx.Err() // says nothing about the view
-			}
-			if errors.Is(err, errBusy) {
-				waiting = append(waiting, err)
-				continue
-			}
-			if o.failed = err; err == nil {
-				o.wait = 0
-				continue
-			}
-			o.wait = max(firstRetry, min(2*o.wait, lastRetry))
-			if waybill.CodeOf(err) == waybill.Unavailable { // of the home, which may be back at any moment
+		f, w := s.step(ctx, o, e.Seq)
+		if ctx.Err() != nil {
+			return failed, waiting, ctx.Err() // says nothing about the view
+		}
+		failed, waiting = append(failed, f...), append(waiting, w...)
+	}
+	return failed, waiting, nil
+}
+
+// step brings a view forward in all of its homes. When ctx ends meanwhile, what it returns says nothing.
+func (s *Store) step(ctx context.Context, first *online, end int64) (failed, waiting []error) {
+	defer func() {
+		if first.failed() != nil {
+			first.moved.pass(nil) // after all homes: another may have what is waited for
+		}
+	}()
+	for o := first; o != nil; o = o.spare {
+		before := o.failed()
+		if before != nil && s.clock().Before(o.retry) {
+			waiting = append(waiting, before)
+			continue
+		}
+		if _, local := o.rows.(*arena); !local && before == nil && o.ready.Load() && o.seq.Load() >= end && time.Since(o.looked) < s.poll {
+			continue // a look is a journey, and what is lost in between every read sees
+		}
+		err := s.advance(ctx, o, end)
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil
+		case err == nil:
+			o.failure.Store(nil)
+			o.wait = 0
+		case errors.Is(err, errBusy):
+			waiting = append(waiting, err)
+		default:
+			if o.wait = max(firstRetry, min(2*o.wait, lastRetry)); waybill.CodeOf(err) == waybill.Unavailable { // of the home, which may be back at any moment
 				o.wait = firstRetry
 			}
 			o.retry = s.clock().Add(o.wait)
+			o.failure.Store(&err)
 			failed = append(failed, err)
 		}
 	}
-	return failed, waiting, nil
+	return failed, waiting
 }
 
 // advance brings the online rows of a view to the end of its log.
