@@ -389,7 +389,7 @@ func (c *compactor) clean(ctx context.Context) error {
 			return fmt.Errorf("delete replaced run: %w", err)
 		}
 	}
-	return errors.Join(c.cleanOrphans(ctx, old), c.cleanBuilds(ctx, old), c.cleanParts(ctx, old), c.bucket.Sweep(ctx, old))
+	return errors.Join(c.cleanOrphans(ctx, old), c.cleanBuilds(ctx, old), c.cleanParts(ctx, old), c.bucket.Sweep(ctx, old, "featurestore/"))
 }
 
 // cleanParts removes parts of snapshots that were uploaded before old and that no snapshot names: theirs died. One that is

@@ -197,8 +197,15 @@ func (b *Bucket) PutIfAbsent(ctx context.Context, key string, data []byte) error
 // stagingPrefix is where PutContent puts bytes whose digest it does not know yet, under the time.
 const stagingPrefix = "staging/"
 
-// Sweep removes what PutContent had begun before old and, since its process died, never ended.
-func (b *Bucket) Sweep(ctx context.Context, old time.Time) error {
+// Sweep removes what PutContent had begun before old and, since its process died, never ended; and the parts of uploads to
+// keys under the prefixes that were begun before old and never ended. A store that does not offer to list uploads, or does not
+// let us, is left to remove these by a rule of its own.
+func (b *Bucket) Sweep(ctx context.Context, old time.Time, prefixes ...string) error {
+	for _, p := range append([]string{stagingPrefix}, prefixes...) {
+		if err := b.sweepUploads(ctx, p, old); err != nil {
+			return err
+		}
+	}
 	for o, err := range b.List(ctx, stagingPrefix) {
 		if err != nil {
 			return err
