@@ -99,7 +99,7 @@ func TestAblate(t *testing.T) {
 		if columnNames(v.TrainingSet) != want[v.Group] || v.Rows != base.Rows {
 			t.Errorf("without %s: %s", v.Group, columnNames(v.TrainingSet))
 		}
-		if r, err := b.store.RebuildTrainingSet(ctx, "acme", v.Digest); err != nil || !r.Equal {
+		if r, err := b.store.RebuildTrainingSet(ctx, ann, v.Digest); err != nil || !r.Equal {
 			t.Errorf("without %s: %+v, %v", v.Group, r, err)
 		}
 		if again, err := b.both(t, featurestore.TrainingSetRequest{Without: v.Without}); err != nil || again.Digest != v.Digest {
@@ -157,7 +157,7 @@ func TestTrainingSet_Options(t *testing.T) {
 	if err != nil || columnNames(full) != "warehouse sku km at late rain weather__rain weather__wind warehouse_load__queue pair__stock storm far" {
 		t.Errorf("%s, %v", columnNames(full), err)
 	}
-	if r, err := b.store.RebuildTrainingSet(ctx, "acme", full.Digest); err != nil || !r.Equal {
+	if r, err := b.store.RebuildTrainingSet(ctx, ann, full.Digest); err != nil || !r.Equal {
 		t.Errorf("%+v, %v", r, err)
 	}
 	// What was learned after a row's own time counts within the delay: the rows were pushed at b.now.

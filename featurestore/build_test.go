@@ -136,7 +136,7 @@ func TestBuild_LivesAndEnds(t *testing.T) {
 	if plain, err := b.store.CreateTrainingSet(ctx, ann, b.request(spine)); err != nil || plain.Digest != done.Digest {
 		t.Errorf("without a build: %s, %v; with one: %s", plain.Digest, err, done.Digest)
 	}
-	if r, err := b.store.RebuildTrainingSet(ctx, "acme", done.Digest); err != nil || !r.Equal {
+	if r, err := b.store.RebuildTrainingSet(ctx, ann, done.Digest); err != nil || !r.Equal {
 		t.Errorf("rebuild: %+v, %v", r, err)
 	}
 	if _, err := q.CancelTrainingSetBuild(ctx, "acme", second.ID); waybill.CodeOf(err) != waybill.Conflict {
@@ -232,7 +232,7 @@ func TestBuild_GoesOn(t *testing.T) {
 		if kept := strings.Contains(q.log(), "is taken over"); kept == damage {
 			t.Errorf("damaged %t, and a part was taken over: %t\n%s", damage, kept, q.log())
 		}
-		if r, err := b.store.RebuildTrainingSet(context.Background(), "acme", k.Digest); err != nil || !r.Equal {
+		if r, err := b.store.RebuildTrainingSet(context.Background(), ann, k.Digest); err != nil || !r.Equal {
 			t.Errorf("%+v, %v", r, err)
 		}
 		if left := b.left(t, "featurestore/builds/"); len(left) != 0 {

@@ -242,7 +242,7 @@ func fallbackSameInTrainingAndServing(t *testing.T, setup func(testing.TB, strin
 				}
 			}
 		}
-		if r, err := b.store.RebuildTrainingSet(context.Background(), "acme", set.Digest); err != nil || !r.Equal {
+		if r, err := b.store.RebuildTrainingSet(context.Background(), ann, set.Digest); err != nil || !r.Equal {
 			t.Errorf("rebuild: %+v, %v", r, err)
 		}
 	}

@@ -224,7 +224,7 @@ func TestTrainingSet_EqualsTheNaiveJoin(t *testing.T) {
 			t.Fatal(err)
 		}
 		facts = append(facts, fact{"ny", start, b.now, 0.5})
-		if r, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !r.Equal || r.Digest != set.Digest {
+		if r, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !r.Equal || r.Digest != set.Digest {
 			t.Fatalf("rebuild: %+v, %v", r, err)
 		}
 		if _, err := b.store.TrainingSet(ctx, "other", set.Digest); waybill.CodeOf(err) != waybill.NotFound {

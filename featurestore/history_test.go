@@ -102,7 +102,7 @@ func TestCompaction_ChangesNothingThatIsSeen(t *testing.T) {
 			merged = merged || runs < batch && batch > 4
 			b.same(t, int64(batch)/2, "an earlier commit")
 		}
-		if r, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !r.Equal {
+		if r, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !r.Equal {
 			rt.Fatalf("%+v, %v", r, err)
 		}
 	})
@@ -110,7 +110,7 @@ func TestCompaction_ChangesNothingThatIsSeen(t *testing.T) {
 		t.Error("no runs were merged")
 	}
 	for digest := range made {
-		if r, err := b.store.RebuildTrainingSet(ctx, "acme", digest); err != nil || !r.Equal {
+		if r, err := b.store.RebuildTrainingSet(ctx, ann, digest); err != nil || !r.Equal {
 			t.Fatalf("after all commits: %+v, %v", r, err)
 		}
 	}
@@ -255,7 +255,7 @@ func TestHistory_RottenRunsAreNotBelieved(t *testing.T) {
 			if _, _, err := b.store.HistoryRows(ctx, "acme", warehouseLoad, 5, true); waybill.CodeOf(err) != waybill.Corrupt {
 				t.Errorf("%s %s: %v, want corrupt", suffix, how, err)
 			}
-			if r, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !r.Equal {
+			if r, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !r.Equal {
 				t.Errorf("%s %s: %+v, %v", suffix, how, r, err)
 			}
 			for key, data := range whole {
@@ -366,7 +366,7 @@ func TestHistory_EveryType(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatal(diff)
 		}
-		if r, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !r.Equal {
+		if r, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !r.Equal {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		for i := range 3 { // more runs, which are merged

@@ -67,7 +67,7 @@ func TestTrainingSet_DigestBindsTheRecipe(t *testing.T) {
 		if again, err := b.trainingSet(c.name, c.version, c.label, spine); err != nil || again.Digest != set.Digest {
 			t.Errorf("the same recipe again: %s and %s, %v", set.Digest, again.Digest, err)
 		}
-		if r, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !r.Equal {
+		if r, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !r.Equal {
 			t.Errorf("rebuild: %+v, %v", r, err)
 		}
 	}

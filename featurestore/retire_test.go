@@ -116,7 +116,7 @@ func TestRetire_FromTheConsumersDown(t *testing.T) {
 	}
 
 	// What exists goes on, and a new version does as well.
-	if r, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !r.Equal {
+	if r, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !r.Equal {
 		t.Errorf("rebuild: %+v, %v", r, err)
 	}
 	if cells := b.read(t, b.store, "W1"); cells[0].Value != 0.5 {

@@ -83,13 +83,6 @@ type TrainingSet struct {
 	CreatedAt time.Time
 }
 
-// Rebuild says whether a training set comes out the same again.
-type Rebuild struct {
-	Equal       bool
-	Digest      string // of the rebuilt file
-	Explanation string // why they differ; "" when equal
-}
-
 // Page asks for a part of a list.
 type Page struct {
 	Size  int    // 0 is 100; at most 1,000
@@ -135,7 +128,10 @@ func (s *Store) CreateTrainingSet(ctx context.Context, actor waybill.Actor, req 
 		if err != nil {
 			return TrainingSet{}, err
 		}
-		return s.awaitBuild(ctx, actor.Tenant, b)
+		if b, err = s.awaitBuild(ctx, actor.Tenant, b); err != nil {
+			return TrainingSet{}, err
+		}
+		return s.TrainingSet(ctx, actor.Tenant, b.Digest)
 	}
 	done, err := s.uploading.turn(ctx, actor.Tenant)
 	if err != nil {
@@ -429,38 +425,6 @@ func (s *Store) TrainingSets(ctx context.Context, tenant waybill.Tenant, p Page)
 		next = strconv.FormatInt(last.CreatedAt.UnixMicro(), 10) + "_" + last.Digest
 	}
 	return list, next, nil
-}
-
-// RebuildTrainingSet makes a training set again from its recipe and compares the bytes. Nothing is written.
-func (s *Store) RebuildTrainingSet(ctx context.Context, tenant waybill.Tenant, digest string) (Rebuild, error) {
-	t, err := s.TrainingSet(ctx, tenant, digest)
-	if err != nil {
-		return Rebuild{}, err
-	}
-	if t.Kernel != kernel {
-		return Rebuild{Explanation: fmt.Sprintf("it was made by kernel %q and this hub has %q: the values can be compared, the bytes cannot", t.Kernel, kernel)}, nil
-	}
-	spine, err := s.object(ctx, spinePrefix+"/"+t.Spine)
-	if err != nil {
-		return Rebuild{}, err
-	}
-	j, err := s.join(ctx, tenant, &t, spine)
-	if err != nil {
-		return Rebuild{}, err
-	}
-	data, err := j.file(&t)
-	if err != nil {
-		return Rebuild{}, err
-	}
-	sum := sha256.Sum256(data)
-	r := Rebuild{Digest: hex.EncodeToString(sum[:])}
-	if r.Equal = r.Digest == digest; !r.Equal {
-		r.Explanation = "the same recipe, commits and kernel gave other bytes; this is a defect of the hub or of its storage"
-		if list := differences(t.Columns, j.statistics()); len(list) > 0 {
-			r.Explanation += ": " + strings.Join(list, "; ")
-		}
-	}
-	return r, nil
 }
 
 // OpenTrainingSet returns the Parquet file, verified, and its size in bytes. It is in memory until the caller closes it; so at

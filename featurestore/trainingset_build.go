@@ -16,9 +16,9 @@ import (
 	"waybill/internal/pg"
 )
 
-// A build is a training set that is being made, by a job: whoever asked may go away, the hub may die, and the build goes
-// on where it was (trainingset_part.go). What it keeps meanwhile lies in the bucket under its id and goes when it ends,
-// however it ends.
+// A build is a training set that is being made, made again to compare (trainingset_rebuild.go), or made in variants
+// (trainingset_ablate.go), by a job: whoever asked may go away, the hub may die, and the build goes on where it was
+// (trainingset_part.go). What it keeps meanwhile lies in the bucket under its id and goes when it ends, however it ends.
 
 // buildPrefix is where builds keep what they need until they end: the spine, and the parts that are done.
 const buildPrefix = "featurestore/builds"
@@ -36,21 +36,40 @@ const (
 	BuildCancelled BuildState = "cancelled" // there is none, since nobody wants it
 )
 
-// Build is the making of a training set.
+// BuildKind says what is made.
+type BuildKind string
+
+// The kinds.
+const (
+	BuildCreate  BuildKind = "create"  // a training set
+	BuildRebuild BuildKind = "rebuild" // the bytes of one again, to compare
+	BuildAblate  BuildKind = "ablate"  // its variants without one group of features each
+)
+
+// Build is the making of a training set, or of what is made of one.
 type Build struct {
 	ID        waybill.ID
+	Kind      BuildKind
 	State     BuildState
 	Name      string // of the training set
 	Service   waybill.VersionRef
+	Base      string // digest of the training set that is rebuilt or ablated
 	Rows      int64  // of the spine; 0 until it has been read
-	RowsDone  int64  // every row counts once for each view it is looked up in, for the expressions, and for the file
-	RowsTotal int64  // what RowsDone is when the set is done; 0 until the spine has been read
-	Digest    string // of the training set, when there is one
+	RowsDone  int64  // every row counts once for each view it is looked up in, for the expressions, and for each file
+	RowsTotal int64  // what RowsDone is at the end; 0 until the spine has been read, and not the files of an ablation until it is joined
+	Digest    string // when it is done: of the training set, of the rebuilt bytes, or of the manifest of the ablation
 	Err       error  // why it failed, or, while it waits, why the last try did
 	Author    string
 	StartedAt time.Time
 	UpdatedAt time.Time
 	EndedAt   time.Time // zero until then
+
+	explanation string // of Rebuild
+}
+
+// Rebuilt is what came of a rebuild that is done.
+func (b *Build) Rebuilt() Rebuild {
+	return Rebuild{Equal: b.Digest == b.Base, Digest: b.Digest, Explanation: b.explanation}
 }
 
 // Ended says whether nothing will come of a build beyond what is there.
@@ -68,25 +87,26 @@ const (
 	countBuilds pg.SQL = `SELECT count(*) FROM featurestore.training_set_build WHERE tenant = $1 AND ended_at IS NULL`
 	dropBuilds  pg.SQL = `DELETE FROM featurestore.training_set_build WHERE tenant = $1 AND ended_at < $2`
 	insertBuild pg.SQL = `
-INSERT INTO featurestore.training_set_build (id, tenant, state, content, recipe, author, author_kind, digest, started_at, updated_at, ended_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10) ON CONFLICT (tenant, content) WHERE ended_at IS NULL DO NOTHING`
+INSERT INTO featurestore.training_set_build (id, tenant, state, content, recipe, author, author_kind, digest, started_at, updated_at, ended_at,
+    kind, base, groups, explanation)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12, $13, $14) ON CONFLICT (tenant, content) WHERE ended_at IS NULL DO NOTHING`
 	selectBuildOf pg.SQL = `SELECT id FROM featurestore.training_set_build WHERE tenant = $1 AND content = $2 AND ended_at IS NULL`
 	selectBuild   pg.SQL = `
-SELECT id, state, recipe, rows, rows_done, rows_total, digest, error, author, started_at, updated_at, ended_at
+SELECT id, state, recipe, rows, rows_done, rows_total, digest, error, author, started_at, updated_at, ended_at, kind, base, explanation
 FROM featurestore.training_set_build WHERE tenant = $1 AND id = $2`
 	selectBuilds pg.SQL = `
-SELECT id, state, recipe, rows, rows_done, rows_total, digest, error, author, started_at, updated_at, ended_at
+SELECT id, state, recipe, rows, rows_done, rows_total, digest, error, author, started_at, updated_at, ended_at, kind, base, explanation
 FROM featurestore.training_set_build WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3`
 	beginBuild pg.SQL = `
 UPDATE featurestore.training_set_build SET state = CASE state WHEN 'storing' THEN state ELSE 'running' END, tries = tries + 1, updated_at = $2
-WHERE id = $1 AND ended_at IS NULL RETURNING tenant, recipe, author, author_kind, started_at, tries, parts`
+WHERE id = $1 AND ended_at IS NULL RETURNING tenant, recipe, author, author_kind, started_at, tries, parts, kind, base, groups`
 	reportBuild pg.SQL = `
 UPDATE featurestore.training_set_build SET rows = $2, rows_done = greatest(rows_done, $3), rows_total = $4, updated_at = $5 WHERE id = $1 AND ended_at IS NULL`
 	storeBuild  pg.SQL = `UPDATE featurestore.training_set_build SET state = 'storing', updated_at = $2 WHERE id = $1 AND ended_at IS NULL`
 	retryBuild  pg.SQL = `UPDATE featurestore.training_set_build SET state = 'waiting', error = $2, updated_at = $3 WHERE id = $1 AND ended_at IS NULL`
 	pauseBuild  pg.SQL = `UPDATE featurestore.training_set_build SET state = 'waiting', tries = tries - 1, updated_at = $2 WHERE id = $1 AND ended_at IS NULL`
 	finishBuild pg.SQL = `
-UPDATE featurestore.training_set_build SET state = 'done', digest = $2, rows_done = rows_total, error = NULL, updated_at = $3, ended_at = $3 WHERE id = $1 AND ended_at IS NULL`
+UPDATE featurestore.training_set_build SET state = 'done', digest = $2, explanation = $4, rows_done = rows_total, error = NULL, updated_at = $3, ended_at = $3 WHERE id = $1 AND ended_at IS NULL`
 	failBuild   pg.SQL = `UPDATE featurestore.training_set_build SET state = 'failed', error = $2, updated_at = $3, ended_at = $3 WHERE id = $1 AND ended_at IS NULL`
 	cancelBuild pg.SQL = `
 UPDATE featurestore.training_set_build SET state = 'cancelled', updated_at = $3, ended_at = $3 WHERE tenant = $1 AND id = $2 AND state IN ('waiting', 'running')`
@@ -107,25 +127,51 @@ func (s *Store) StartTrainingSet(ctx context.Context, actor waybill.Actor, req T
 	if err != nil {
 		return Build{}, err
 	}
-	return s.startBuild(ctx, actor, &t, spine)
+	found, err := s.sameRecipe(ctx, actor.Tenant, &t)
+	if err != nil {
+		return Build{}, err
+	}
+	return s.startBuild(ctx, actor, &order{kind: BuildCreate, set: &t, spine: spine, done: found.Digest != "", digest: found.Digest})
 }
 
-func (s *Store) startBuild(ctx context.Context, actor waybill.Actor, t *TrainingSet, spine []byte) (Build, error) {
-	found, err := s.sameRecipe(ctx, actor.Tenant, t)
+// order is what a build is to make.
+type order struct {
+	kind   BuildKind
+	set    *TrainingSet    // its recipe
+	spine  []byte          // of BuildCreate; the others find theirs with the set
+	base   string          // of the others: the digest of set
+	groups []AblationGroup // of BuildAblate
+
+	done                bool // nothing is to be done: this is what came of it
+	digest, explanation string
+}
+
+// startBuild begins a build, or finds the one that makes the same.
+func (s *Store) startBuild(ctx context.Context, actor waybill.Actor, o *order) (Build, error) {
+	text, err := o.set.recipe()
 	if err != nil {
 		return Build{}, err
 	}
-	text, err := t.recipe()
-	if err != nil {
-		return Build{}, err
+	if o.groups == nil {
+		o.groups = []AblationGroup{}
 	}
-	sum := sha256.Sum256([]byte(text))
+	groups, err := json.Marshal(o.groups)
+	if err != nil {
+		return Build{}, fmt.Errorf("marshal groups: %w", err)
+	}
+	same := text
+	if o.kind != BuildCreate {
+		same = string(o.kind) + " " + o.base + " " + string(groups)
+	}
+	sum := sha256.Sum256([]byte(same))
 	content, now := hex.EncodeToString(sum[:]), s.clock()
 	id, state, ended := waybill.NewID(now), BuildWaiting, (*time.Time)(nil)
-	if found.Digest != "" {
+	if o.done {
 		state, ended = BuildDone, &now
-	} else if _, err := s.bucket.Put(ctx, buildPrefix+"/"+id.String()+"/spine", bytes.NewReader(spine), int64(len(spine))); err != nil {
-		return Build{}, err
+	} else if o.kind == BuildCreate {
+		if _, err := s.bucket.Put(ctx, buildPrefix+"/"+id.String()+"/spine", bytes.NewReader(o.spine), int64(len(o.spine))); err != nil {
+			return Build{}, err
+		}
 	}
 	inserted := false
 	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -139,7 +185,8 @@ func (s *Store) startBuild(ctx context.Context, actor waybill.Actor, t *Training
 		if _, err := tx.Exec(ctx, string(dropBuilds), actor.Tenant, now.Add(-keepBuilds)); err != nil {
 			return fmt.Errorf("delete old builds: %w", err)
 		}
-		tag, err := tx.Exec(ctx, string(insertBuild), id, actor.Tenant, state, content, text, actor.ID, actor.Kind, found.Digest, now, ended)
+		tag, err := tx.Exec(ctx, string(insertBuild), id, actor.Tenant, state, content, text, actor.ID, actor.Kind, o.digest, now, ended, o.kind, o.base, groups,
+			o.explanation)
 		if err != nil {
 			return fmt.Errorf("insert build: %w", err)
 		}
@@ -157,7 +204,7 @@ func (s *Store) startBuild(ctx context.Context, actor waybill.Actor, t *Training
 	if !inserted { // the same is being made
 		err := s.pool.QueryRow(ctx, string(selectBuildOf), actor.Tenant, content).Scan(&id)
 		if errors.Is(err, pgx.ErrNoRows) { // it has ended since
-			return s.startBuild(ctx, actor, t, spine)
+			return s.startBuild(ctx, actor, o)
 		}
 		if err != nil {
 			return Build{}, fmt.Errorf("select build: %w", err)
@@ -170,29 +217,29 @@ func (s *Store) startBuild(ctx context.Context, actor waybill.Actor, t *Training
 	return s.TrainingSetBuild(ctx, actor.Tenant, id)
 }
 
-// awaitBuild waits for a build to end, or to have to be tried again, and returns the training set.
-func (s *Store) awaitBuild(ctx context.Context, tenant waybill.Tenant, b Build) (TrainingSet, error) {
+// awaitBuild waits for a build to end, or to have to be tried again, and returns one that is done.
+func (s *Store) awaitBuild(ctx context.Context, tenant waybill.Tenant, b Build) (Build, error) {
 	for wait := 10 * time.Millisecond; !b.Ended(); wait = min(2*wait, 250*time.Millisecond) {
 		if b.State == BuildWaiting && b.Err != nil {
-			return TrainingSet{}, b.Err
+			return Build{}, b.Err
 		}
 		select {
 		case <-ctx.Done():
-			return TrainingSet{}, ctx.Err()
+			return Build{}, ctx.Err()
 		case <-time.After(wait):
 		}
 		var err error
 		if b, err = s.TrainingSetBuild(ctx, tenant, b.ID); err != nil {
-			return TrainingSet{}, err
+			return Build{}, err
 		}
 	}
 	if b.State == BuildFailed {
-		return TrainingSet{}, b.Err
+		return Build{}, b.Err
 	}
 	if b.State == BuildCancelled {
-		return TrainingSet{}, waybill.Errorf(waybill.Conflict, "build %s of the training set was cancelled", b.ID)
+		return Build{}, waybill.Errorf(waybill.Conflict, "build %s was cancelled", b.ID)
 	}
-	return s.TrainingSet(ctx, tenant, b.Digest)
+	return b, nil
 }
 
 // storedError is an error as it is kept. The text of what is unclassified does not leave the hub's log.
@@ -226,7 +273,8 @@ func packError(err error) ([]byte, error) {
 func scanBuild(r pgx.CollectableRow) (b Build, err error) {
 	var recipe, failure []byte
 	var ended *time.Time
-	if err := r.Scan(&b.ID, &b.State, &recipe, &b.Rows, &b.RowsDone, &b.RowsTotal, &b.Digest, &failure, &b.Author, &b.StartedAt, &b.UpdatedAt, &ended); err != nil {
+	if err := r.Scan(&b.ID, &b.State, &recipe, &b.Rows, &b.RowsDone, &b.RowsTotal, &b.Digest, &failure, &b.Author, &b.StartedAt, &b.UpdatedAt, &ended,
+		&b.Kind, &b.Base, &b.explanation); err != nil {
 		return b, err
 	}
 	b.StartedAt, b.UpdatedAt = b.StartedAt.UTC(), b.UpdatedAt.UTC()
@@ -294,7 +342,7 @@ func (s *Store) TrainingSetBuilds(ctx context.Context, tenant waybill.Tenant, p 
 	return list[:n], list[n-1].ID.String(), nil
 }
 
-// CancelTrainingSetBuild ends a build without a training set; what it kept in the bucket goes within a second, or with the
+// CancelTrainingSetBuild ends a build without a result, but for variants of an ablation that are finished; what it kept in the bucket goes within a second, or with the
 // next hub that lives. To cancel it again changes nothing. Errors: Conflict when it has ended otherwise, or when its rows
 // are joined and being stored, which takes a moment.
 func (s *Store) CancelTrainingSetBuild(ctx context.Context, tenant waybill.Tenant, id waybill.ID) (Build, error) {

@@ -29,6 +29,7 @@ const keepPart pg.SQL = `UPDATE featurestore.training_set_build SET parts = part
 type building struct {
 	*Store
 	id    waybill.ID
+	kind  BuildKind
 	actor waybill.Actor
 	parts map[string]string // number of the look-up → hex SHA-256 of its part, as of the beginning
 
@@ -65,6 +66,14 @@ func (b *building) next() {
 	b.of.Store(0)
 	b.done.Store(0)
 	b.step.Add(1)
+}
+
+// files says how many files are written of what is joined, when that is not one.
+func (b *building) files(n int) {
+	if b == nil {
+		return
+	}
+	b.steps.Add(int64(n - 1))
 }
 
 // passed says that so many rows of all have gone through the step that runs.

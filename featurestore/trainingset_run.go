@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"waybill"
+	"waybill/internal/pg"
 )
 
 // errCancelled says that a build has ended while it was worked on: it was cancelled, or another hub was faster.
@@ -26,10 +27,11 @@ func (s *Store) BuildTrainingSet(ctx context.Context, subject string) error {
 		return err
 	}
 	b := &building{Store: s, id: id}
-	var recipe, parts []byte
+	var recipe, parts, groups []byte
 	var started time.Time
 	var tries int
-	err = s.pool.QueryRow(ctx, string(beginBuild), id, s.clock()).Scan(&b.actor.Tenant, &recipe, &b.actor.ID, &b.actor.Kind, &started, &tries, &parts)
+	o := order{}
+	err = s.pool.QueryRow(ctx, string(beginBuild), id, s.clock()).Scan(&b.actor.Tenant, &recipe, &b.actor.ID, &b.actor.Kind, &started, &tries, &parts, &b.kind, &o.base, &groups)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return s.cleanBuild(ctx, id) // it ended: its hub died, or it was cancelled, before this was done
 	}
@@ -37,11 +39,12 @@ func (s *Store) BuildTrainingSet(ctx context.Context, subject string) error {
 		return fmt.Errorf("begin build: %w", err)
 	}
 	t, err := parseRecipe(recipe)
-	if err = errors.Join(err, json.Unmarshal(parts, &b.parts)); err != nil {
+	if err = errors.Join(err, json.Unmarshal(parts, &b.parts), json.Unmarshal(groups, &o.groups)); err != nil {
 		return fmt.Errorf("begin build: %w", err)
 	}
 	t.Author, t.CreatedAt = b.actor.ID, started.UTC()
-	err = b.run(ctx, &t)
+	o.kind, o.set = b.kind, &t
+	err = b.run(ctx, &o)
 	if err != nil && ctx.Err() != nil { // this hub stops: another goes on
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
@@ -82,10 +85,10 @@ func (b *building) failed(ctx context.Context, cause error, tries int) (again bo
 	return false, nil
 }
 
-// run makes the set. It ends soon after the build is cancelled.
-func (b *building) run(ctx context.Context, t *TrainingSet) (err error) {
-	if t.Kernel != kernel {
-		return waybill.Errorf(waybill.Conflict, "the build was started by a hub with kernel %q and this one has %q: start it again", t.Kernel, kernel)
+// run makes what was ordered. It ends soon after the build is cancelled.
+func (b *building) run(ctx context.Context, o *order) (err error) {
+	if o.set.Kernel != kernel {
+		return waybill.Errorf(waybill.Conflict, "the build was started by a hub with kernel %q and this one has %q: start it again", o.set.Kernel, kernel)
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, buildingKey{}, b))
 	reported := make(chan struct{})
@@ -113,6 +116,38 @@ func (b *building) run(ctx context.Context, t *TrainingSet) (err error) {
 			err = errCancelled
 		}
 	}()
+	switch o.kind {
+	case BuildCreate:
+		return b.create(ctx, o.set)
+	case BuildRebuild:
+		base, err := b.TrainingSet(ctx, b.actor.Tenant, o.base)
+		if err != nil {
+			return err
+		}
+		r, err := b.rebuild(ctx, b.actor.Tenant, &base)
+		if err == nil {
+			err = b.moveOn(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		return b.finish(ctx, b.pool, r.Digest, r.Explanation)
+	case BuildAblate:
+		base, err := b.TrainingSet(ctx, b.actor.Tenant, o.base)
+		if err != nil {
+			return err
+		}
+		a, err := b.ablate(ctx, b.actor, base, o.groups)
+		if err != nil {
+			return err
+		}
+		return b.finish(ctx, b.pool, a.Digest, "")
+	}
+	return waybill.Errorf(waybill.Conflict, "the build was started by a newer hub: this one knows no kind %q", o.kind)
+}
+
+// create makes the set.
+func (b *building) create(ctx context.Context, t *TrainingSet) error {
 	digest, err := digestOf(t.Spine)
 	if err != nil {
 		return err
@@ -136,8 +171,17 @@ func (b *building) report(ctx context.Context) (gone bool, err error) {
 	return err == nil && tag.RowsAffected() == 0, err
 }
 
-// storing says that nothing can be wrong with the set any more: from here on it is kept, and cannot be cancelled.
+// storing says that nothing can be wrong with the set any more: from here on it is kept, and cannot be cancelled. Variants
+// are kept one by one, and what is still to be made can be cancelled.
 func (b *building) storing(ctx context.Context) error {
+	if b == nil || b.kind != BuildCreate {
+		return nil
+	}
+	return b.moveOn(ctx)
+}
+
+// moveOn says that the work is done and its outcome is being kept: it cannot be cancelled any more.
+func (b *building) moveOn(ctx context.Context) error {
 	if b == nil {
 		return nil
 	}
@@ -154,12 +198,17 @@ func (b *building) storing(ctx context.Context) error {
 	return nil
 }
 
-// recorded ends the build in the transaction that records the set. Another hub may have done so before.
+// recorded ends the build of a set in the transaction that records it.
 func (b *building) recorded(ctx context.Context, tx pgx.Tx, digest string) error {
-	if b == nil {
+	if b == nil || b.kind != BuildCreate {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, string(finishBuild), b.id, digest, b.clock()); err != nil {
+	return b.finish(ctx, tx, digest, "")
+}
+
+// finish ends the build. Another hub may have done so before.
+func (b *building) finish(ctx context.Context, q pg.Querier, digest, explanation string) error {
+	if _, err := q.Exec(ctx, string(finishBuild), b.id, digest, b.clock(), explanation); err != nil {
 		return fmt.Errorf("finish build: %w", err)
 	}
 	return nil

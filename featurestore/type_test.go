@@ -128,7 +128,7 @@ func TestTypes_AllWaysIn(t *testing.T) {
 			t.Errorf("%s has %d nulls", c.Name, c.Nulls)
 		}
 	}
-	if again, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !again.Equal {
+	if again, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !again.Equal {
 		t.Errorf("rebuilt: %+v, %v", again, err)
 	}
 }

@@ -452,20 +452,7 @@ func newTrainingSet(cl *clientFlags) *cobra.Command {
 			return showTrainingSet(p.cmd.OutOrStdout(), res.GetTrainingSet())
 		}),
 	}
-	rebuild := &cobra.Command{
-		Use: "rebuild DIGEST", Short: "Make it again from its recipe and compare the bytes", Args: exact("DIGEST"),
-		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
-			res, err := c.features.RebuildTrainingSet(ctx, &featurestorev1.RebuildTrainingSetRequest{Digest: args[0]})
-			if err != nil {
-				return err
-			}
-			if !res.GetEqual() {
-				return findingError{fmt.Errorf("the rebuilt bytes differ (%s): %s", res.GetRebuiltDigest(), res.GetExplanation())}
-			}
-			return p.say(res, "equal, byte for byte: %s", res.GetRebuiltDigest())
-		}),
-	}
-	cmd.AddCommand(create, list, show, rebuild, newTrainingSetAblate(cl), newTrainingSetDownload(cl), newBuilds(cl), newBuildWait(cl), newBuildCancel(cl))
+	cmd.AddCommand(create, list, show, newTrainingSetRebuild(cl), newTrainingSetAblate(cl), newTrainingSetDownload(cl), newBuilds(cl), newBuildWait(cl), newBuildCancel(cl))
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -71,7 +72,7 @@ func (s *stored) objects(ctx context.Context, prefix string) (n int) {
 }
 
 // TestKillBuild kills the hub in the middle of training sets, which go on with what is done and come out with the bytes of
-// an undisturbed one; and cancels one in the middle, which leaves nothing.
+// an undisturbed one; and in the middle of an ablation; and cancels one in the middle, which leaves nothing.
 func TestKillBuild(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -87,7 +88,7 @@ func TestKillBuild(t *testing.T) {
 	for i := range spineRows {
 		fmt.Fprintf(&spine, "%d,%s\n", (i*7919)%keysOf["filed"], at)
 	}
-	kills, takenOver := min(killsPerPhase(t), 10), 0
+	kills, takenOver, last := min(killsPerPhase(t), 10), 0, ""
 	for n := range kills {
 		build := w.startSet(ctx, fmt.Sprintf("killed-%d", n), spine.Bytes())
 		if n%2 == 0 {
@@ -110,7 +111,7 @@ func TestKillBuild(t *testing.T) {
 		cmd.SetOut(&out)
 		res, err := c.features.GetTrainingSetBuild(ctx, &featurestorev1.GetTrainingSetBuildRequest{BuildId: build})
 		if err == nil {
-			err = followBuild(ctx, environment{Err: &said, Out: io.Discard}, c, printer{cmd: cmd}, res.GetBuild())
+			err = followBuild(ctx, environment{Err: &said, Out: io.Discard}, c, printer{cmd: cmd}, res.GetBuild(), "")
 		}
 		if err != nil {
 			t.Fatalf("build %s, killed when it was %s: %v", build, state, err)
@@ -126,9 +127,14 @@ func TestKillBuild(t *testing.T) {
 		if !strings.HasPrefix(out.String(), b.GetDigest()+"  350000 rows × 7 columns") {
 			t.Errorf("said %q", out.String())
 		}
-		rebuilt, err := c.features.RebuildTrainingSet(ctx, &featurestorev1.RebuildTrainingSetRequest{Digest: b.GetDigest()})
-		if err != nil || !rebuilt.GetEqual() {
-			t.Fatalf("an undisturbed one: %+v, %v", rebuilt, err)
+		last = b.GetDigest()
+		rebuild, err := c.features.RebuildTrainingSet(ctx, &featurestorev1.RebuildTrainingSetRequest{Digest: b.GetDigest(), StartOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Reset()
+		if err := followBuild(ctx, environment{Err: &said, Out: io.Discard}, c, printer{cmd: cmd}, rebuild.GetBuild(), ""); err != nil || !strings.Contains(out.String(), "equal, byte for byte: "+b.GetDigest()) {
+			t.Fatalf("an undisturbed one: %q, %v", out.String(), err)
 		}
 		log, err := os.ReadFile(w.said())
 		if err != nil {
@@ -143,6 +149,24 @@ func TestKillBuild(t *testing.T) {
 			t.Errorf("%d objects of ended builds are left", left)
 		}
 		t.Logf("killed when %s with %d parts kept; done %.1f s after the kill, %d parts taken over, the same SHA-256 as an undisturbed one", state, parts, took.Seconds(), over)
+	}
+
+	ablation, err := w.dial().features.AblateTrainingSet(ctx, &featurestorev1.AblateTrainingSetRequest{Digest: last, StartOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.reach(ctx, ablation.GetBuild().GetBuildId(), `rows_done > 0 AND state = 'running'`)
+	w.end()
+	w.start()
+	var out bytes.Buffer
+	cmd := &cobra.Command{}
+	cmd.SetOut(&out)
+	manifest := filepath.Join(t.TempDir(), "manifest.json")
+	if err := followBuild(ctx, environment{Err: io.Discard, Out: io.Discard}, w.dial(), printer{cmd: cmd}, ablation.GetBuild(), manifest); err != nil {
+		t.Fatalf("an ablation that was killed: %v", err)
+	}
+	if text, err := os.ReadFile(manifest); err != nil || !bytes.Contains(text, []byte(`"base": "`+last)) || strings.Count(out.String(), "  350000  ") != bytes.Count(text, []byte(`"group"`)) || !strings.Contains(out.String(), "filed") {
+		t.Errorf("said %q, manifest %s, %v", out.String(), text, err)
 	}
 
 	sets := w.objects(ctx, "featurestore/trainingsets/")

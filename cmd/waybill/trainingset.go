@@ -4,47 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	featurestorev1 "waybill/proto/waybill/featurestore/v1"
 )
-
-// waiting shows on a terminal that the hub is at work and for how long, until done is called.
-func waiting(env environment, what string) (done func()) {
-	f, ok := env.Err.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func() {}
-	}
-	bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what), progressbar.OptionSpinnerType(14),
-		progressbar.OptionSetElapsedTime(true), progressbar.OptionClearOnFinish())
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		tick := time.NewTicker(200 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				_ = bar.Add(1) // a terminal that is gone is no reason to stop
-			case <-stop:
-				_ = bar.Finish()
-				return
-			}
-		}
-	}()
-	return func() {
-		close(stop)
-		<-stopped
-	}
-}
 
 // atTime reads a time given by a flag; "" is none.
 func atTime(flag, text string) (*timestamppb.Timestamp, error) {
@@ -118,9 +86,9 @@ func newTrainingSetCreate(cl *clientFlags) *cobra.Command {
 				return err
 			}
 			if noWait {
-				return p.say(res, "%s  %s", res.GetBuild().GetBuildId(), res.GetBuild().GetState())
+				return sayStarted(p, res, res.GetBuild())
 			}
-			return followBuild(ctx, cl.env, c, p, res.GetBuild())
+			return followBuild(ctx, cl.env, c, p, res.GetBuild(), "")
 		}),
 	}
 	cmd.Flags().StringVar(&service, "service", "", "feature service, e.g. route-risk or route-risk@v2")
@@ -135,7 +103,7 @@ func newTrainingSetCreate(cl *clientFlags) *cobra.Command {
 	cmd.Flags().StringVar(&endpoint, "decisions", "", "endpoint whose decisions with an outcome are the spine")
 	cmd.Flags().StringVar(&from, "from", "", "decisions from this time on")
 	cmd.Flags().StringVar(&to, "to", "", "decisions before this time")
-	cmd.Flags().BoolVar(&noWait, "no-wait", false, "print the build's id and do not wait for it")
+	noWaitFlag(cmd, &noWait)
 	cmd.Flags().StringToStringVar(&columns, "column", nil, "column of the decisions=its name in the spine, e.g. action=warehouse (repeatable)")
 	return cmd
 }
@@ -143,12 +111,13 @@ func newTrainingSetCreate(cl *clientFlags) *cobra.Command {
 func newTrainingSetAblate(cl *clientFlags) *cobra.Command {
 	var groups []string
 	var out string
+	var noWait bool
 	cmd := &cobra.Command{
 		Use: "ablate DIGEST", Short: "Make its variants without one group of features each", Args: exact("DIGEST"),
-		Long:    "Makes the variants of a training set that go without one group of features each,\nto see what a signal is worth before it is relied on. A group is a view, or a\nlist of features; expressions that read one of them go, too. Without --group\nthere is a variant for every view. Each is a training set like any other, and\none manifest names them all.",
+		Long:    "Makes the variants of a training set that go without one group of features each,\nto see what a signal is worth before it is relied on. A group is a view, or a\nlist of features; expressions that read one of them go, too. Without --group\nthere is a variant for every view. Each is a training set like any other, and\none manifest names them all. The hub goes on when the command is cut off: waybill\ntraining-set wait follows the build again, and training-set cancel ends it.",
 		Example: "  waybill training-set ablate 9f86d081…\n  waybill training-set ablate 9f86d081… --group weather --group supply=stock:on_hand,stock:incoming -o ablation.json",
-		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
-			req := &featurestorev1.AblateTrainingSetRequest{Digest: args[0]}
+		RunE: cl.callFor(buildWait, func(ctx context.Context, c *client, p printer, args []string) error {
+			req := &featurestorev1.AblateTrainingSetRequest{Digest: args[0], StartOnly: true}
 			for _, g := range groups {
 				name, list, found := strings.Cut(g, "=")
 				group := &featurestorev1.AblationGroup{Name: name}
@@ -157,26 +126,18 @@ func newTrainingSetAblate(cl *clientFlags) *cobra.Command {
 				}
 				req.Groups = append(req.Groups, group)
 			}
-			done := waiting(cl.env, "joining")
 			res, err := c.features.AblateTrainingSet(ctx, req)
-			done()
 			if err != nil {
 				return err
 			}
-			if out != "" {
-				if err := os.WriteFile(out, res.GetManifest(), 0o600); err != nil {
-					return err
-				}
+			if noWait {
+				return sayStarted(p, res, res.GetBuild())
 			}
-			var rows [][]any
-			for _, v := range res.GetVariants() {
-				t := v.GetTrainingSet()
-				rows = append(rows, []any{v.GetGroup(), t.GetDigest(), t.GetRows(), len(t.GetColumns()), strings.Join(t.GetWithout(), ", ")})
-			}
-			return p.table(res, []string{"WITHOUT", "DIGEST", "ROWS", "COLUMNS", "LEFT OUT"}, rows)
+			return followBuild(ctx, cl.env, c, p, res.GetBuild(), out)
 		}),
 	}
 	cmd.Flags().StringArrayVar(&groups, "group", nil, "a view, or NAME=feature,feature (repeatable)")
 	cmd.Flags().StringVarP(&out, "output", "o", "", "file for the manifest")
+	noWaitFlag(cmd, &noWait)
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	featurestorev1 "waybill/proto/waybill/featurestore/v1"
 )
@@ -28,19 +30,35 @@ const awayFor = 2 * time.Minute
 // visibleRows is from how many rows on the progress of a build is shown.
 const visibleRows = 100_000
 
-// followBuild waits for a build, shows how far it is, and says what came out.
-func followBuild(ctx context.Context, env environment, c *client, p printer, b *featurestorev1.TrainingSetBuild) error {
+// noWaitFlag is the flag of the commands that start a build.
+func noWaitFlag(cmd *cobra.Command, noWait *bool) {
+	cmd.Flags().BoolVar(noWait, "no-wait", false, "print the build's id and do not wait for it")
+}
+
+// sayStarted says which build was started, for who does not wait for it.
+func sayStarted(p printer, res proto.Message, b *featurestorev1.TrainingSetBuild) error {
+	return p.say(res, "%s  %s", b.GetBuildId(), b.GetState())
+}
+
+// followBuild waits for a build, shows how far it is, and says what came out. A manifest is written to a file, when there is
+// one and a name for it.
+func followBuild(ctx context.Context, env environment, c *client, p printer, b *featurestorev1.TrainingSetBuild, manifest string) error {
+	doing, kind := map[string]string{"rebuild": "rebuilding ", "ablate": "making variants of "}[b.GetKind()], b.GetKind()
+	if doing == "" {
+		doing = "joining "
+	}
 	var bar *progressbar.ProgressBar
 	id, said, seen := b.GetBuildId(), "", time.Now()
 	for wait := 20 * time.Millisecond; b.GetEndedAt() == nil; wait = min(2*wait, 250*time.Millisecond) {
 		if bar == nil && b.GetRowsTotal() >= visibleRows {
-			bar = progressbar.NewOptions64(b.GetRowsTotal(), progressbar.OptionSetWriter(env.Err), progressbar.OptionSetDescription("joining "+b.GetName()),
+			bar = progressbar.NewOptions64(b.GetRowsTotal(), progressbar.OptionSetWriter(env.Err), progressbar.OptionSetDescription(doing+b.GetName()),
 				progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("rows"), progressbar.OptionThrottle(100*time.Millisecond),
 				progressbar.OptionClearOnFinish())
 			notes(env.Err)("build %s; should this command be cut off: waybill training-set wait %s", id, id)
 		}
 		if bar != nil {
-			_ = bar.Set64(b.GetRowsDone()) // a terminal that is gone is no reason to stop
+			bar.ChangeMax64(b.GetRowsTotal()) // which grows when it is known how many variants there are
+			_ = bar.Set64(b.GetRowsDone())    // a terminal that is gone is no reason to stop
 		}
 		if said != b.GetError() && b.GetError() != "" {
 			notes(env.Err)("it is tried again: %s", b.GetError())
@@ -68,12 +86,67 @@ func followBuild(ctx context.Context, env environment, c *client, p printer, b *
 	case "cancelled":
 		return fmt.Errorf("build %s was cancelled", id)
 	}
+	if kind != "create" {
+		res, err := c.features.GetTrainingSetBuild(ctx, &featurestorev1.GetTrainingSetBuildRequest{BuildId: id})
+		switch {
+		case err != nil:
+			return err
+		case kind == "rebuild":
+			return sayRebuilt(p, res.GetRebuild())
+		case kind == "ablate":
+			return sayAblated(p, res.GetAblation(), manifest)
+		}
+		return p.say(res, "build %s is done", id) // of a newer hub
+	}
 	got, err := c.features.GetTrainingSet(ctx, &featurestorev1.GetTrainingSetRequest{Digest: b.GetDigest()})
 	if err != nil {
 		return err
 	}
 	t := got.GetTrainingSet()
 	return p.say(&featurestorev1.CreateTrainingSetResponse{TrainingSet: t, Build: b}, "%s  %d rows × %d columns, %d bytes", t.GetDigest(), t.GetRows(), len(t.GetColumns()), t.GetSizeBytes())
+}
+
+// sayRebuilt says whether the bytes are the same. It is a finding when they are not.
+func sayRebuilt(p printer, res *featurestorev1.RebuildTrainingSetResponse) error {
+	if !res.GetEqual() {
+		return findingError{fmt.Errorf("the rebuilt bytes differ (%s): %s", res.GetRebuiltDigest(), res.GetExplanation())}
+	}
+	return p.say(res, "equal, byte for byte: %s", res.GetRebuiltDigest())
+}
+
+// sayAblated lists the variants.
+func sayAblated(p printer, res *featurestorev1.AblateTrainingSetResponse, manifest string) error {
+	if manifest != "" {
+		if err := os.WriteFile(manifest, res.GetManifest(), 0o600); err != nil {
+			return err
+		}
+	}
+	var rows [][]any
+	for _, v := range res.GetVariants() {
+		t := v.GetTrainingSet()
+		rows = append(rows, []any{v.GetGroup(), t.GetDigest(), t.GetRows(), len(t.GetColumns()), strings.Join(t.GetWithout(), ", ")})
+	}
+	return p.table(res, []string{"WITHOUT", "DIGEST", "ROWS", "COLUMNS", "LEFT OUT"}, rows)
+}
+
+func newTrainingSetRebuild(cl *clientFlags) *cobra.Command {
+	var noWait bool
+	cmd := &cobra.Command{
+		Use: "rebuild DIGEST", Short: "Make it again from its recipe and compare the bytes", Args: exact("DIGEST"),
+		Long: "Makes a training set again from its recipe and compares the bytes; nothing of that is\nkept. The hub goes on when the command is cut off: waybill training-set wait follows\nthe build again.",
+		RunE: cl.callFor(buildWait, func(ctx context.Context, c *client, p printer, args []string) error {
+			res, err := c.features.RebuildTrainingSet(ctx, &featurestorev1.RebuildTrainingSetRequest{Digest: args[0], StartOnly: true})
+			if err != nil {
+				return err
+			}
+			if noWait {
+				return sayStarted(p, res, res.GetBuild())
+			}
+			return followBuild(ctx, cl.env, c, p, res.GetBuild(), "")
+		}),
+	}
+	noWaitFlag(cmd, &noWait)
+	return cmd
 }
 
 func newBuilds(cl *clientFlags) *cobra.Command {
@@ -90,30 +163,33 @@ func newBuilds(cl *clientFlags) *cobra.Command {
 				if b.GetRowsTotal() > 0 {
 					done = fmt.Sprintf("%d of %d", b.GetRowsDone(), b.GetRowsTotal())
 				}
-				rows = append(rows, []any{b.GetBuildId(), b.GetName(), b.GetService(), b.GetState(), done, b.GetAuthor(), day(b.GetStartedAt()), b.GetDigest() + b.GetError()})
+				rows = append(rows, []any{b.GetBuildId(), b.GetKind(), b.GetName(), b.GetService(), b.GetState(), done, b.GetAuthor(), day(b.GetStartedAt()), b.GetDigest() + b.GetError()})
 			}
-			return p.table(res, []string{"BUILD", "NAME", "SERVICE", "STATE", "ROWS DONE", "AUTHOR", "STARTED", "OUTCOME"}, rows)
+			return p.table(res, []string{"BUILD", "KIND", "NAME", "SERVICE", "STATE", "ROWS DONE", "AUTHOR", "STARTED", "OUTCOME"}, rows)
 		}),
 	}
 }
 
 func newBuildWait(cl *clientFlags) *cobra.Command {
-	return &cobra.Command{
+	var out string
+	cmd := &cobra.Command{
 		Use: "wait BUILD", Short: "Follow a build until it ends", Args: exact("BUILD"),
 		RunE: cl.callFor(buildWait, func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.features.GetTrainingSetBuild(ctx, &featurestorev1.GetTrainingSetBuildRequest{BuildId: args[0]})
 			if err != nil {
 				return err
 			}
-			return followBuild(ctx, cl.env, c, p, res.GetBuild())
+			return followBuild(ctx, cl.env, c, p, res.GetBuild(), out)
 		}),
 	}
+	cmd.Flags().StringVarP(&out, "output", "o", "", "file for the manifest of variants")
+	return cmd
 }
 
 func newBuildCancel(cl *clientFlags) *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel BUILD", Short: "End a build without a training set", Args: exact("BUILD"),
-		Long: "Ends a build without a training set. Nothing of it stays. Once all rows are joined\nand being stored it is too late.",
+		Long: "Ends a build without a training set. Nothing of it stays, but for variants that are\nfinished. Once all rows are joined and being stored it is too late.",
 		RunE: cl.call(func(ctx context.Context, c *client, p printer, args []string) error {
 			res, err := c.features.CancelTrainingSetBuild(ctx, &featurestorev1.CancelTrainingSetBuildRequest{BuildId: args[0]})
 			if err != nil {

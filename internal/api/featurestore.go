@@ -328,31 +328,6 @@ func (s *features) decided(ctx context.Context, d *featurestorev1.DecisionSpine,
 	return nil
 }
 
-// AblateTrainingSet makes the variants of a training set that go without one group each.
-func (s *features) AblateTrainingSet(ctx context.Context, req *featurestorev1.AblateTrainingSetRequest) (*featurestorev1.AblateTrainingSetResponse, error) {
-	actor := callerOf(ctx).actor
-	base, err := s.store.TrainingSet(ctx, actor.Tenant, req.GetDigest())
-	if err != nil {
-		return nil, err
-	}
-	if err := s.maySeeSet(ctx, base.Service); err != nil {
-		return nil, err
-	}
-	var groups []featurestore.AblationGroup
-	for _, g := range req.GetGroups() {
-		groups = append(groups, featurestore.AblationGroup{Name: g.GetName(), Features: g.GetFeatures()})
-	}
-	a, err := s.store.AblateTrainingSet(ctx, actor, req.GetDigest(), groups)
-	if err != nil {
-		return nil, err
-	}
-	out := &featurestorev1.AblateTrainingSetResponse{Base: trainingSetOut(a.Base), Manifest: a.Manifest, ManifestDigest: a.Digest}
-	for _, v := range a.Variants {
-		out.Variants = append(out.Variants, &featurestorev1.AblationVariant{Group: v.Group, TrainingSet: trainingSetOut(v.TrainingSet)})
-	}
-	return out, nil
-}
-
 func trainingSetOut(t featurestore.TrainingSet) *featurestorev1.TrainingSet {
 	out := &featurestorev1.TrainingSet{Digest: t.Digest, Name: t.Name, Service: t.Service.String(), Rows: t.Rows, SizeBytes: t.Size, SpineDigest: t.Spine, LabelColumn: t.LabelColumn,
 		Author: t.Author, CreatedAt: stamp(t.CreatedAt), Kernel: t.Kernel, FullNames: t.FullNames, Without: t.Without,
@@ -392,15 +367,6 @@ func (s *features) GetTrainingSet(ctx context.Context, req *featurestorev1.GetTr
 		return nil, err
 	}
 	return &featurestorev1.GetTrainingSetResponse{TrainingSet: trainingSetOut(t)}, nil
-}
-
-// RebuildTrainingSet makes it again and compares.
-func (s *features) RebuildTrainingSet(ctx context.Context, req *featurestorev1.RebuildTrainingSetRequest) (*featurestorev1.RebuildTrainingSetResponse, error) {
-	r, err := s.store.RebuildTrainingSet(ctx, callerOf(ctx).actor.Tenant, req.GetDigest())
-	if err != nil {
-		return nil, err
-	}
-	return &featurestorev1.RebuildTrainingSetResponse{Equal: r.Equal, RebuiltDigest: r.Digest, Explanation: r.Explanation}, nil
 }
 
 // RetireDefinition takes a version out of use.

@@ -65,15 +65,30 @@ func TestTrainingSet_StatisticsOfSecretsTakeTheScope(t *testing.T) {
 	h, token := staffed(t)
 	set := check[featurestore.TrainingSet](t)(h.features.CreateTrainingSet(context.Background(), h.ann, featurestore.TrainingSetRequest{Name: "pay", Service: waybill.VersionRef{Name: "pay"},
 		Format: featurestore.CSV, TimeColumn: "at", Cutoff: time.Now().Add(time.Hour), Spine: strings.NewReader("person,at\n1,2026-01-02T00:00:00Z\n")}))
+	variants := check[featurestore.Build](t)(h.features.StartAblation(context.Background(), h.ann, set.Digest, []featurestore.AblationGroup{{Name: "grade", Features: []string{"grade"}}}))
+	forged := strings.Repeat("a", 64) // a set whose statistics are other than it had when it was made
+	if _, err := h.pool.Exec(context.Background(), `INSERT INTO featurestore.training_set SELECT (jsonb_populate_record(s, jsonb_build_object('digest', $1::text, 'name', 'forged',
+		'columns', '[{"name": "grade", "type": "int64"}]'::jsonb))).* FROM featurestore.training_set s WHERE digest = $2`, forged, set.Digest); err != nil {
+		t.Fatal(err)
+	}
+	differs := check[featurestore.Build](t)(h.features.StartRebuild(context.Background(), h.ann, forged))
 	for _, c := range []struct {
 		token string
 		shown bool
 	}{{token("all", nil, "compliance"), true}, {token("reads", []string{access.Read}, "compliance"), false}, {token("science", nil, "data-scientist"), false}} {
 		for _, path := range []string{"/v1/training-sets", "/v1/training-sets/" + set.Digest} {
 			code, res := h.call(t, "GET", path, c.token, "")
-			if text := fmt.Sprint(res); code != 200 || !strings.Contains(text, "grade") || strings.Contains(text, "543") != c.shown {
+			if text := fmt.Sprint(res); code != 200 || !strings.Contains(text, "grade") || strings.Contains(text, "max:543") != c.shown { // digests and times have digits, too
 				t.Errorf("%s: %d %s; want the salary shown: %t", path, code, text, c.shown)
 			}
+		}
+		code, res := h.call(t, "GET", "/v1/training-set-builds/"+variants.ID.String(), c.token, "")
+		if text := fmt.Sprint(res); code != 200 || !strings.Contains(text, "group:grade") || strings.Contains(text, "max:543") != c.shown {
+			t.Errorf("%d %s; want the salary shown: %t", code, text, c.shown)
+		}
+		code, res = h.call(t, "GET", "/v1/training-set-builds/"+differs.ID.String(), c.token, "")
+		if text := fmt.Sprint(res); code != 200 || !strings.Contains(text, "other bytes") || strings.Contains(text, "grade had") != c.shown {
+			t.Errorf("%d %s; want the difference shown: %t", code, text, c.shown)
 		}
 	}
 }

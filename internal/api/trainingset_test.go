@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"waybill/internal/access"
@@ -74,7 +75,28 @@ func TestTrainingSet_OfDecisions(t *testing.T) {
 	if got := res.GetVariants()[0].GetTrainingSet(); strings.Contains(names(got), "queue") || strings.Contains(names(got), "pressure") || !strings.Contains(names(got), "km") {
 		t.Errorf("without warehouse_load: %s", names(got))
 	}
-	code, over := h.call(t, "POST", "/v1/training-sets/"+set.GetDigest()+":ablate", h.token, `{"groups":[{"name":"nothing"}]}`)
+	// The same as builds: what came of them is with them.
+	built := func(id string) *featurestorev1.GetTrainingSetBuildResponse {
+		t.Helper()
+		got := check[*featurestorev1.GetTrainingSetBuildResponse](t)(client.GetTrainingSetBuild(h.as(h.token), &featurestorev1.GetTrainingSetBuildRequest{BuildId: id}))
+		if got.GetBuild().GetState() != "done" || got.GetBuild().GetBaseDigest() != set.GetDigest() {
+			t.Errorf("%+v", got.GetBuild())
+		}
+		return got
+	}
+	started := check[*featurestorev1.AblateTrainingSetResponse](t)(client.AblateTrainingSet(h.as(h.token), &featurestorev1.AblateTrainingSetRequest{Digest: set.GetDigest(),
+		Groups: []*featurestorev1.AblationGroup{{Name: "warehouse_load"}}, StartOnly: true}))
+	if got := built(started.GetBuild().GetBuildId()); got.GetBuild().GetKind() != "ablate" || !proto.Equal(got.GetAblation(), res) || started.GetManifest() != nil {
+		t.Errorf("%+v, want %+v", got, res)
+	}
+	again := check[*featurestorev1.RebuildTrainingSetResponse](t)(client.RebuildTrainingSet(h.as(h.token), &featurestorev1.RebuildTrainingSetRequest{Digest: set.GetDigest()}))
+	code, over := h.call(t, "POST", "/v1/training-sets/"+set.GetDigest()+":rebuild", h.token, `{"start_only":true}`)
+	build, _ := over["build"].(map[string]any)
+	id, _ := build["build_id"].(string)
+	if got := built(id); code != 200 || got.GetBuild().GetKind() != "rebuild" || !proto.Equal(got.GetRebuild(), again) || !again.GetEqual() {
+		t.Errorf("%d %v: %+v, want %+v", code, over, got, again)
+	}
+	code, over = h.call(t, "POST", "/v1/training-sets/"+set.GetDigest()+":ablate", h.token, `{"groups":[{"name":"nothing"}]}`)
 	if code != 400 {
 		t.Errorf("REST: %d %v", code, over)
 	}

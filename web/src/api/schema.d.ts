@@ -782,7 +782,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** GetTrainingSetBuild says how far the making of a training set is. */
+        /** GetTrainingSetBuild says how far a build is and, when it is done, what came of it. */
         get: operations["FeatureStoreService_GetTrainingSetBuild"];
         put?: never;
         post?: never;
@@ -855,7 +855,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** AblateTrainingSet makes the variants of a training set that go without one group of features each. */
+        /**
+         * AblateTrainingSet makes the variants of a training set that go without one group of features each. The work is a build's
+         *     and goes on when the caller goes away; who asks for the same meanwhile waits for it.
+         */
         post: operations["FeatureStoreService_AblateTrainingSet"];
         delete?: never;
         options?: never;
@@ -872,7 +875,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** RebuildTrainingSet makes it again from its recipe and compares the bytes. */
+        /**
+         * RebuildTrainingSet makes it again from its recipe and compares the bytes. The work is a build's and goes on when the
+         *     caller goes away; who asks for the same meanwhile waits for it.
+         */
         post: operations["FeatureStoreService_RebuildTrainingSet"];
         delete?: never;
         options?: never;
@@ -992,8 +998,10 @@ export interface components {
         /** @description AblateTrainingSetRequest names the training set and the groups; no groups means one for every view. */
         AblateTrainingSetBody: {
             groups?: components["schemas"]["AblationGroup"][];
+            /** answer with the build when it has begun, without the variants */
+            start_only?: boolean;
         };
-        /** @description AblateTrainingSetResponse is the variants and the manifest that names them all. */
+        /** @description AblateTrainingSetResponse is the variants and the manifest that names them all, or the build when that was asked for. */
         AblateTrainingSetResponse: {
             base?: components["schemas"]["TrainingSet"];
             variants?: components["schemas"]["AblationVariant"][];
@@ -1004,6 +1012,7 @@ export interface components {
             manifest?: string;
             /** hex SHA-256 */
             manifest_digest?: string;
+            build?: components["schemas"]["TrainingSetBuild"];
         };
         /** @description AblationGroup is what one variant goes without: features, and every expression that reads one of them. */
         AblationGroup: {
@@ -1493,9 +1502,14 @@ export interface components {
         GetServiceResponse: {
             service?: components["schemas"]["Service"];
         };
-        /** @description GetTrainingSetBuildResponse is the build. */
+        /**
+         * @description GetTrainingSetBuildResponse is the build, and what came of it when it is done: of a rebuild or an ablation here, of another
+         *     the training set by its digest.
+         */
         GetTrainingSetBuildResponse: {
             build?: components["schemas"]["TrainingSetBuild"];
+            rebuild?: components["schemas"]["RebuildTrainingSetResponse"];
+            ablation?: components["schemas"]["AblateTrainingSetResponse"];
         };
         /** @description GetTrainingSetResponse is the training set. */
         GetTrainingSetResponse: {
@@ -1830,12 +1844,16 @@ export interface components {
             };
         };
         /** @description RebuildTrainingSetRequest names it by digest. */
-        RebuildTrainingSetBody: Record<string, never>;
-        /** @description RebuildTrainingSetResponse says whether the bytes are equal and, if not, why. */
+        RebuildTrainingSetBody: {
+            /** answer with the build when it has begun, without the outcome */
+            start_only?: boolean;
+        };
+        /** @description RebuildTrainingSetResponse says whether the bytes are equal and, if not, why; or is the build when that was asked for. */
         RebuildTrainingSetResponse: {
             equal?: boolean;
             rebuilt_digest?: string;
             explanation?: string;
+            build?: components["schemas"]["TrainingSetBuild"];
         };
         /** @description RejectModelVersionRequest names the version and the reason. */
         RejectModelVersionBody: {
@@ -2023,7 +2041,7 @@ export interface components {
                 [key: string]: string;
             };
         };
-        /** @description TrainingSetBuild is the making of a training set. */
+        /** @description TrainingSetBuild is the making of a training set, of its bytes again, or of its variants. */
         TrainingSetBuild: {
             build_id?: string;
             /** waiting, running, storing; at the end done, failed or cancelled */
@@ -2037,16 +2055,16 @@ export interface components {
              */
             rows?: string;
             /**
-             * every row counts once for each view it is looked up in, for the expressions, and for the file
+             * every row counts once for each view it is looked up in, for the expressions, and for each file
              * Format: int64
              */
             rows_done?: string;
             /**
-             * what rows_done is at the end; 0 until the spine has been read
+             * what rows_done is at the end; 0 until the spine has been read, without the files of variants until these are begun
              * Format: int64
              */
             rows_total?: string;
-            /** of the training set, when it is done */
+            /** when it is done: of the training set, of the rebuilt bytes, or of the manifest of the variants */
             digest?: string;
             /** why it failed, or, while it waits, why the last try did */
             error?: string;
@@ -2057,6 +2075,10 @@ export interface components {
             updated_at?: string;
             /** Format: date-time */
             ended_at?: string;
+            /** create, rebuild or ablate */
+            kind?: string;
+            /** of the training set that is rebuilt or ablated */
+            base_digest?: string;
         };
         /** @description UnbindRoleResponse carries the policy revision from which the change holds. */
         UnbindRoleResponse: {

@@ -2599,6 +2599,7 @@ func (x *GetTrainingSetResponse) GetTrainingSet() *TrainingSet {
 type RebuildTrainingSetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	StartOnly     bool                   `protobuf:"varint,2,opt,name=start_only,json=startOnly,proto3" json:"start_only,omitempty"` // answer with the build when it has begun, without the outcome
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2640,12 +2641,20 @@ func (x *RebuildTrainingSetRequest) GetDigest() string {
 	return ""
 }
 
-// RebuildTrainingSetResponse says whether the bytes are equal and, if not, why.
+func (x *RebuildTrainingSetRequest) GetStartOnly() bool {
+	if x != nil {
+		return x.StartOnly
+	}
+	return false
+}
+
+// RebuildTrainingSetResponse says whether the bytes are equal and, if not, why; or is the build when that was asked for.
 type RebuildTrainingSetResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Equal         bool                   `protobuf:"varint,1,opt,name=equal,proto3" json:"equal,omitempty"`
 	RebuiltDigest string                 `protobuf:"bytes,2,opt,name=rebuilt_digest,json=rebuiltDigest,proto3" json:"rebuilt_digest,omitempty"`
 	Explanation   string                 `protobuf:"bytes,3,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	Build         *TrainingSetBuild      `protobuf:"bytes,4,opt,name=build,proto3" json:"build,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2699,6 +2708,13 @@ func (x *RebuildTrainingSetResponse) GetExplanation() string {
 		return x.Explanation
 	}
 	return ""
+}
+
+func (x *RebuildTrainingSetResponse) GetBuild() *TrainingSetBuild {
+	if x != nil {
+		return x.Build
+	}
+	return nil
 }
 
 // DownloadTrainingSetRequest names it by digest.
@@ -3414,6 +3430,7 @@ type AblateTrainingSetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
 	Groups        []*AblationGroup       `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	StartOnly     bool                   `protobuf:"varint,3,opt,name=start_only,json=startOnly,proto3" json:"start_only,omitempty"` // answer with the build when it has begun, without the variants
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3460,6 +3477,13 @@ func (x *AblateTrainingSetRequest) GetGroups() []*AblationGroup {
 		return x.Groups
 	}
 	return nil
+}
+
+func (x *AblateTrainingSetRequest) GetStartOnly() bool {
+	if x != nil {
+		return x.StartOnly
+	}
+	return false
 }
 
 // AblationVariant is a training set without one group.
@@ -3515,13 +3539,14 @@ func (x *AblationVariant) GetTrainingSet() *TrainingSet {
 	return nil
 }
 
-// AblateTrainingSetResponse is the variants and the manifest that names them all.
+// AblateTrainingSetResponse is the variants and the manifest that names them all, or the build when that was asked for.
 type AblateTrainingSetResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Base           *TrainingSet           `protobuf:"bytes,1,opt,name=base,proto3" json:"base,omitempty"`
 	Variants       []*AblationVariant     `protobuf:"bytes,2,rep,name=variants,proto3" json:"variants,omitempty"`
 	Manifest       []byte                 `protobuf:"bytes,3,opt,name=manifest,proto3" json:"manifest,omitempty"`                                   // JSON
 	ManifestDigest string                 `protobuf:"bytes,4,opt,name=manifest_digest,json=manifestDigest,proto3" json:"manifest_digest,omitempty"` // hex SHA-256
+	Build          *TrainingSetBuild      `protobuf:"bytes,5,opt,name=build,proto3" json:"build,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3584,7 +3609,14 @@ func (x *AblateTrainingSetResponse) GetManifestDigest() string {
 	return ""
 }
 
-// TrainingSetBuild is the making of a training set.
+func (x *AblateTrainingSetResponse) GetBuild() *TrainingSetBuild {
+	if x != nil {
+		return x.Build
+	}
+	return nil
+}
+
+// TrainingSetBuild is the making of a training set, of its bytes again, or of its variants.
 type TrainingSetBuild struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	BuildId       string                 `protobuf:"bytes,1,opt,name=build_id,json=buildId,proto3" json:"build_id,omitempty"`
@@ -3592,14 +3624,16 @@ type TrainingSetBuild struct {
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`   // of the training set
 	Service       string                 `protobuf:"bytes,4,opt,name=service,proto3" json:"service,omitempty"`
 	Rows          int64                  `protobuf:"varint,5,opt,name=rows,proto3" json:"rows,omitempty"`                            // of the spine; 0 until it has been read
-	RowsDone      int64                  `protobuf:"varint,6,opt,name=rows_done,json=rowsDone,proto3" json:"rows_done,omitempty"`    // every row counts once for each view it is looked up in, for the expressions, and for the file
-	RowsTotal     int64                  `protobuf:"varint,7,opt,name=rows_total,json=rowsTotal,proto3" json:"rows_total,omitempty"` // what rows_done is at the end; 0 until the spine has been read
-	Digest        string                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`                         // of the training set, when it is done
+	RowsDone      int64                  `protobuf:"varint,6,opt,name=rows_done,json=rowsDone,proto3" json:"rows_done,omitempty"`    // every row counts once for each view it is looked up in, for the expressions, and for each file
+	RowsTotal     int64                  `protobuf:"varint,7,opt,name=rows_total,json=rowsTotal,proto3" json:"rows_total,omitempty"` // what rows_done is at the end; 0 until the spine has been read, without the files of variants until these are begun
+	Digest        string                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`                         // when it is done: of the training set, of the rebuilt bytes, or of the manifest of the variants
 	Error         string                 `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`                           // why it failed, or, while it waits, why the last try did
 	Author        string                 `protobuf:"bytes,10,opt,name=author,proto3" json:"author,omitempty"`
 	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	EndedAt       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Kind          string                 `protobuf:"bytes,14,opt,name=kind,proto3" json:"kind,omitempty"`                               // create, rebuild or ablate
+	BaseDigest    string                 `protobuf:"bytes,15,opt,name=base_digest,json=baseDigest,proto3" json:"base_digest,omitempty"` // of the training set that is rebuilt or ablated
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3725,6 +3759,20 @@ func (x *TrainingSetBuild) GetEndedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TrainingSetBuild) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TrainingSetBuild) GetBaseDigest() string {
+	if x != nil {
+		return x.BaseDigest
+	}
+	return ""
+}
+
 // GetTrainingSetBuildRequest names it.
 type GetTrainingSetBuildRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3770,10 +3818,13 @@ func (x *GetTrainingSetBuildRequest) GetBuildId() string {
 	return ""
 }
 
-// GetTrainingSetBuildResponse is the build.
+// GetTrainingSetBuildResponse is the build, and what came of it when it is done: of a rebuild or an ablation here, of another
+// the training set by its digest.
 type GetTrainingSetBuildResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Build         *TrainingSetBuild      `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	state         protoimpl.MessageState      `protogen:"open.v1"`
+	Build         *TrainingSetBuild           `protobuf:"bytes,1,opt,name=build,proto3" json:"build,omitempty"`
+	Rebuild       *RebuildTrainingSetResponse `protobuf:"bytes,2,opt,name=rebuild,proto3" json:"rebuild,omitempty"`
+	Ablation      *AblateTrainingSetResponse  `protobuf:"bytes,3,opt,name=ablation,proto3" json:"ablation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3811,6 +3862,20 @@ func (*GetTrainingSetBuildResponse) Descriptor() ([]byte, []int) {
 func (x *GetTrainingSetBuildResponse) GetBuild() *TrainingSetBuild {
 	if x != nil {
 		return x.Build
+	}
+	return nil
+}
+
+func (x *GetTrainingSetBuildResponse) GetRebuild() *RebuildTrainingSetResponse {
+	if x != nil {
+		return x.Rebuild
+	}
+	return nil
+}
+
+func (x *GetTrainingSetBuildResponse) GetAblation() *AblateTrainingSetResponse {
+	if x != nil {
+		return x.Ablation
 	}
 	return nil
 }
@@ -4256,13 +4321,16 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x15GetTrainingSetRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"a\n" +
 	"\x16GetTrainingSetResponse\x12G\n" +
-	"\ftraining_set\x18\x01 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\vtrainingSet\"3\n" +
+	"\ftraining_set\x18\x01 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\vtrainingSet\"R\n" +
 	"\x19RebuildTrainingSetRequest\x12\x16\n" +
-	"\x06digest\x18\x01 \x01(\tR\x06digest\"{\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x1d\n" +
+	"\n" +
+	"start_only\x18\x02 \x01(\bR\tstartOnly\"\xbc\x01\n" +
 	"\x1aRebuildTrainingSetResponse\x12\x14\n" +
 	"\x05equal\x18\x01 \x01(\bR\x05equal\x12%\n" +
 	"\x0erebuilt_digest\x18\x02 \x01(\tR\rrebuiltDigest\x12 \n" +
-	"\vexplanation\x18\x03 \x01(\tR\vexplanation\"L\n" +
+	"\vexplanation\x18\x03 \x01(\tR\vexplanation\x12?\n" +
+	"\x05build\x18\x04 \x01(\v2).waybill.featurestore.v1.TrainingSetBuildR\x05build\"L\n" +
 	"\x1aDownloadTrainingSetRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x16\n" +
 	"\x06format\x18\x02 \x01(\tR\x06format\"3\n" +
@@ -4311,18 +4379,21 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"\x04rows\x18\x01 \x01(\x03R\x04rows\"?\n" +
 	"\rAblationGroup\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
-	"\bfeatures\x18\x02 \x03(\tR\bfeatures\"r\n" +
+	"\bfeatures\x18\x02 \x03(\tR\bfeatures\"\x91\x01\n" +
 	"\x18AblateTrainingSetRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12>\n" +
-	"\x06groups\x18\x02 \x03(\v2&.waybill.featurestore.v1.AblationGroupR\x06groups\"p\n" +
+	"\x06groups\x18\x02 \x03(\v2&.waybill.featurestore.v1.AblationGroupR\x06groups\x12\x1d\n" +
+	"\n" +
+	"start_only\x18\x03 \x01(\bR\tstartOnly\"p\n" +
 	"\x0fAblationVariant\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12G\n" +
-	"\ftraining_set\x18\x02 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\vtrainingSet\"\xe0\x01\n" +
+	"\ftraining_set\x18\x02 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\vtrainingSet\"\xa1\x02\n" +
 	"\x19AblateTrainingSetResponse\x128\n" +
 	"\x04base\x18\x01 \x01(\v2$.waybill.featurestore.v1.TrainingSetR\x04base\x12D\n" +
 	"\bvariants\x18\x02 \x03(\v2(.waybill.featurestore.v1.AblationVariantR\bvariants\x12\x1a\n" +
 	"\bmanifest\x18\x03 \x01(\fR\bmanifest\x12'\n" +
-	"\x0fmanifest_digest\x18\x04 \x01(\tR\x0emanifestDigest\"\xb4\x03\n" +
+	"\x0fmanifest_digest\x18\x04 \x01(\tR\x0emanifestDigest\x12?\n" +
+	"\x05build\x18\x05 \x01(\v2).waybill.featurestore.v1.TrainingSetBuildR\x05build\"\xe9\x03\n" +
 	"\x10TrainingSetBuild\x12\x19\n" +
 	"\bbuild_id\x18\x01 \x01(\tR\abuildId\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -4340,11 +4411,16 @@ const file_waybill_featurestore_v1_featurestore_proto_rawDesc = "" +
 	"started_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x129\n" +
 	"\n" +
 	"updated_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x125\n" +
-	"\bended_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\"7\n" +
+	"\bended_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x12\n" +
+	"\x04kind\x18\x0e \x01(\tR\x04kind\x12\x1f\n" +
+	"\vbase_digest\x18\x0f \x01(\tR\n" +
+	"baseDigest\"7\n" +
 	"\x1aGetTrainingSetBuildRequest\x12\x19\n" +
-	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"^\n" +
+	"\bbuild_id\x18\x01 \x01(\tR\abuildId\"\xfd\x01\n" +
 	"\x1bGetTrainingSetBuildResponse\x12?\n" +
-	"\x05build\x18\x01 \x01(\v2).waybill.featurestore.v1.TrainingSetBuildR\x05build\"Z\n" +
+	"\x05build\x18\x01 \x01(\v2).waybill.featurestore.v1.TrainingSetBuildR\x05build\x12M\n" +
+	"\arebuild\x18\x02 \x01(\v23.waybill.featurestore.v1.RebuildTrainingSetResponseR\arebuild\x12N\n" +
+	"\bablation\x18\x03 \x01(\v22.waybill.featurestore.v1.AblateTrainingSetResponseR\bablation\"Z\n" +
 	"\x1cListTrainingSetBuildsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -4539,69 +4615,73 @@ var file_waybill_featurestore_v1_featurestore_proto_depIdxs = []int32{
 	52, // 46: waybill.featurestore.v1.CreateTrainingSetResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
 	29, // 47: waybill.featurestore.v1.ListTrainingSetsResponse.training_sets:type_name -> waybill.featurestore.v1.TrainingSet
 	29, // 48: waybill.featurestore.v1.GetTrainingSetResponse.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	67, // 49: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
-	40, // 50: waybill.featurestore.v1.RetireDefinitionResponse.retired:type_name -> waybill.featurestore.v1.Retirement
-	43, // 51: waybill.featurestore.v1.QuarantinedRow.reasons:type_name -> waybill.featurestore.v1.QuarantineReason
-	68, // 52: waybill.featurestore.v1.QuarantinedRow.row:type_name -> google.protobuf.Struct
-	67, // 53: waybill.featurestore.v1.QuarantinedRow.at:type_name -> google.protobuf.Timestamp
-	44, // 54: waybill.featurestore.v1.ListQuarantineResponse.rows:type_name -> waybill.featurestore.v1.QuarantinedRow
-	48, // 55: waybill.featurestore.v1.AblateTrainingSetRequest.groups:type_name -> waybill.featurestore.v1.AblationGroup
-	29, // 56: waybill.featurestore.v1.AblationVariant.training_set:type_name -> waybill.featurestore.v1.TrainingSet
-	29, // 57: waybill.featurestore.v1.AblateTrainingSetResponse.base:type_name -> waybill.featurestore.v1.TrainingSet
-	50, // 58: waybill.featurestore.v1.AblateTrainingSetResponse.variants:type_name -> waybill.featurestore.v1.AblationVariant
-	67, // 59: waybill.featurestore.v1.TrainingSetBuild.started_at:type_name -> google.protobuf.Timestamp
-	67, // 60: waybill.featurestore.v1.TrainingSetBuild.updated_at:type_name -> google.protobuf.Timestamp
-	67, // 61: waybill.featurestore.v1.TrainingSetBuild.ended_at:type_name -> google.protobuf.Timestamp
-	52, // 62: waybill.featurestore.v1.GetTrainingSetBuildResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
-	52, // 63: waybill.featurestore.v1.ListTrainingSetBuildsResponse.builds:type_name -> waybill.featurestore.v1.TrainingSetBuild
-	52, // 64: waybill.featurestore.v1.CancelTrainingSetBuildResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
-	1,  // 65: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
-	3,  // 66: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
-	7,  // 67: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
-	9,  // 68: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
-	13, // 69: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
-	15, // 70: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
-	17, // 71: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
-	20, // 72: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
-	22, // 73: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
-	26, // 74: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
-	31, // 75: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
-	33, // 76: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
-	35, // 77: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
-	49, // 78: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:input_type -> waybill.featurestore.v1.AblateTrainingSetRequest
-	37, // 79: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
-	39, // 80: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
-	42, // 81: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:input_type -> waybill.featurestore.v1.ListQuarantineRequest
-	46, // 82: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:input_type -> waybill.featurestore.v1.ClearQuarantineRequest
-	53, // 83: waybill.featurestore.v1.FeatureStoreService.GetTrainingSetBuild:input_type -> waybill.featurestore.v1.GetTrainingSetBuildRequest
-	55, // 84: waybill.featurestore.v1.FeatureStoreService.ListTrainingSetBuilds:input_type -> waybill.featurestore.v1.ListTrainingSetBuildsRequest
-	57, // 85: waybill.featurestore.v1.FeatureStoreService.CancelTrainingSetBuild:input_type -> waybill.featurestore.v1.CancelTrainingSetBuildRequest
-	2,  // 86: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
-	4,  // 87: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
-	8,  // 88: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
-	10, // 89: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
-	14, // 90: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
-	16, // 91: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
-	19, // 92: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
-	21, // 93: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
-	25, // 94: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
-	30, // 95: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
-	32, // 96: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
-	34, // 97: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
-	36, // 98: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
-	51, // 99: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:output_type -> waybill.featurestore.v1.AblateTrainingSetResponse
-	38, // 100: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
-	41, // 101: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
-	45, // 102: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:output_type -> waybill.featurestore.v1.ListQuarantineResponse
-	47, // 103: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:output_type -> waybill.featurestore.v1.ClearQuarantineResponse
-	54, // 104: waybill.featurestore.v1.FeatureStoreService.GetTrainingSetBuild:output_type -> waybill.featurestore.v1.GetTrainingSetBuildResponse
-	56, // 105: waybill.featurestore.v1.FeatureStoreService.ListTrainingSetBuilds:output_type -> waybill.featurestore.v1.ListTrainingSetBuildsResponse
-	58, // 106: waybill.featurestore.v1.FeatureStoreService.CancelTrainingSetBuild:output_type -> waybill.featurestore.v1.CancelTrainingSetBuildResponse
-	86, // [86:107] is the sub-list for method output_type
-	65, // [65:86] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	52, // 49: waybill.featurestore.v1.RebuildTrainingSetResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	67, // 50: waybill.featurestore.v1.Retirement.retired_at:type_name -> google.protobuf.Timestamp
+	40, // 51: waybill.featurestore.v1.RetireDefinitionResponse.retired:type_name -> waybill.featurestore.v1.Retirement
+	43, // 52: waybill.featurestore.v1.QuarantinedRow.reasons:type_name -> waybill.featurestore.v1.QuarantineReason
+	68, // 53: waybill.featurestore.v1.QuarantinedRow.row:type_name -> google.protobuf.Struct
+	67, // 54: waybill.featurestore.v1.QuarantinedRow.at:type_name -> google.protobuf.Timestamp
+	44, // 55: waybill.featurestore.v1.ListQuarantineResponse.rows:type_name -> waybill.featurestore.v1.QuarantinedRow
+	48, // 56: waybill.featurestore.v1.AblateTrainingSetRequest.groups:type_name -> waybill.featurestore.v1.AblationGroup
+	29, // 57: waybill.featurestore.v1.AblationVariant.training_set:type_name -> waybill.featurestore.v1.TrainingSet
+	29, // 58: waybill.featurestore.v1.AblateTrainingSetResponse.base:type_name -> waybill.featurestore.v1.TrainingSet
+	50, // 59: waybill.featurestore.v1.AblateTrainingSetResponse.variants:type_name -> waybill.featurestore.v1.AblationVariant
+	52, // 60: waybill.featurestore.v1.AblateTrainingSetResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	67, // 61: waybill.featurestore.v1.TrainingSetBuild.started_at:type_name -> google.protobuf.Timestamp
+	67, // 62: waybill.featurestore.v1.TrainingSetBuild.updated_at:type_name -> google.protobuf.Timestamp
+	67, // 63: waybill.featurestore.v1.TrainingSetBuild.ended_at:type_name -> google.protobuf.Timestamp
+	52, // 64: waybill.featurestore.v1.GetTrainingSetBuildResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	36, // 65: waybill.featurestore.v1.GetTrainingSetBuildResponse.rebuild:type_name -> waybill.featurestore.v1.RebuildTrainingSetResponse
+	51, // 66: waybill.featurestore.v1.GetTrainingSetBuildResponse.ablation:type_name -> waybill.featurestore.v1.AblateTrainingSetResponse
+	52, // 67: waybill.featurestore.v1.ListTrainingSetBuildsResponse.builds:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	52, // 68: waybill.featurestore.v1.CancelTrainingSetBuildResponse.build:type_name -> waybill.featurestore.v1.TrainingSetBuild
+	1,  // 69: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:input_type -> waybill.featurestore.v1.PlanDefinitionsRequest
+	3,  // 70: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:input_type -> waybill.featurestore.v1.ApplyDefinitionsRequest
+	7,  // 71: waybill.featurestore.v1.FeatureStoreService.ListViews:input_type -> waybill.featurestore.v1.ListViewsRequest
+	9,  // 72: waybill.featurestore.v1.FeatureStoreService.GetView:input_type -> waybill.featurestore.v1.GetViewRequest
+	13, // 73: waybill.featurestore.v1.FeatureStoreService.ListServices:input_type -> waybill.featurestore.v1.ListServicesRequest
+	15, // 74: waybill.featurestore.v1.FeatureStoreService.GetService:input_type -> waybill.featurestore.v1.GetServiceRequest
+	17, // 75: waybill.featurestore.v1.FeatureStoreService.PushRows:input_type -> waybill.featurestore.v1.PushRowsRequest
+	20, // 76: waybill.featurestore.v1.FeatureStoreService.IngestFile:input_type -> waybill.featurestore.v1.IngestFileRequest
+	22, // 77: waybill.featurestore.v1.FeatureStoreService.ReadOnline:input_type -> waybill.featurestore.v1.ReadOnlineRequest
+	26, // 78: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:input_type -> waybill.featurestore.v1.CreateTrainingSetRequest
+	31, // 79: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:input_type -> waybill.featurestore.v1.ListTrainingSetsRequest
+	33, // 80: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:input_type -> waybill.featurestore.v1.GetTrainingSetRequest
+	35, // 81: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:input_type -> waybill.featurestore.v1.RebuildTrainingSetRequest
+	49, // 82: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:input_type -> waybill.featurestore.v1.AblateTrainingSetRequest
+	37, // 83: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:input_type -> waybill.featurestore.v1.DownloadTrainingSetRequest
+	39, // 84: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:input_type -> waybill.featurestore.v1.RetireDefinitionRequest
+	42, // 85: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:input_type -> waybill.featurestore.v1.ListQuarantineRequest
+	46, // 86: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:input_type -> waybill.featurestore.v1.ClearQuarantineRequest
+	53, // 87: waybill.featurestore.v1.FeatureStoreService.GetTrainingSetBuild:input_type -> waybill.featurestore.v1.GetTrainingSetBuildRequest
+	55, // 88: waybill.featurestore.v1.FeatureStoreService.ListTrainingSetBuilds:input_type -> waybill.featurestore.v1.ListTrainingSetBuildsRequest
+	57, // 89: waybill.featurestore.v1.FeatureStoreService.CancelTrainingSetBuild:input_type -> waybill.featurestore.v1.CancelTrainingSetBuildRequest
+	2,  // 90: waybill.featurestore.v1.FeatureStoreService.PlanDefinitions:output_type -> waybill.featurestore.v1.PlanDefinitionsResponse
+	4,  // 91: waybill.featurestore.v1.FeatureStoreService.ApplyDefinitions:output_type -> waybill.featurestore.v1.ApplyDefinitionsResponse
+	8,  // 92: waybill.featurestore.v1.FeatureStoreService.ListViews:output_type -> waybill.featurestore.v1.ListViewsResponse
+	10, // 93: waybill.featurestore.v1.FeatureStoreService.GetView:output_type -> waybill.featurestore.v1.GetViewResponse
+	14, // 94: waybill.featurestore.v1.FeatureStoreService.ListServices:output_type -> waybill.featurestore.v1.ListServicesResponse
+	16, // 95: waybill.featurestore.v1.FeatureStoreService.GetService:output_type -> waybill.featurestore.v1.GetServiceResponse
+	19, // 96: waybill.featurestore.v1.FeatureStoreService.PushRows:output_type -> waybill.featurestore.v1.PushRowsResponse
+	21, // 97: waybill.featurestore.v1.FeatureStoreService.IngestFile:output_type -> waybill.featurestore.v1.IngestFileResponse
+	25, // 98: waybill.featurestore.v1.FeatureStoreService.ReadOnline:output_type -> waybill.featurestore.v1.ReadOnlineResponse
+	30, // 99: waybill.featurestore.v1.FeatureStoreService.CreateTrainingSet:output_type -> waybill.featurestore.v1.CreateTrainingSetResponse
+	32, // 100: waybill.featurestore.v1.FeatureStoreService.ListTrainingSets:output_type -> waybill.featurestore.v1.ListTrainingSetsResponse
+	34, // 101: waybill.featurestore.v1.FeatureStoreService.GetTrainingSet:output_type -> waybill.featurestore.v1.GetTrainingSetResponse
+	36, // 102: waybill.featurestore.v1.FeatureStoreService.RebuildTrainingSet:output_type -> waybill.featurestore.v1.RebuildTrainingSetResponse
+	51, // 103: waybill.featurestore.v1.FeatureStoreService.AblateTrainingSet:output_type -> waybill.featurestore.v1.AblateTrainingSetResponse
+	38, // 104: waybill.featurestore.v1.FeatureStoreService.DownloadTrainingSet:output_type -> waybill.featurestore.v1.DownloadTrainingSetResponse
+	41, // 105: waybill.featurestore.v1.FeatureStoreService.RetireDefinition:output_type -> waybill.featurestore.v1.RetireDefinitionResponse
+	45, // 106: waybill.featurestore.v1.FeatureStoreService.ListQuarantine:output_type -> waybill.featurestore.v1.ListQuarantineResponse
+	47, // 107: waybill.featurestore.v1.FeatureStoreService.ClearQuarantine:output_type -> waybill.featurestore.v1.ClearQuarantineResponse
+	54, // 108: waybill.featurestore.v1.FeatureStoreService.GetTrainingSetBuild:output_type -> waybill.featurestore.v1.GetTrainingSetBuildResponse
+	56, // 109: waybill.featurestore.v1.FeatureStoreService.ListTrainingSetBuilds:output_type -> waybill.featurestore.v1.ListTrainingSetBuildsResponse
+	58, // 110: waybill.featurestore.v1.FeatureStoreService.CancelTrainingSetBuild:output_type -> waybill.featurestore.v1.CancelTrainingSetBuildResponse
+	90, // [90:111] is the sub-list for method output_type
+	69, // [69:90] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_waybill_featurestore_v1_featurestore_proto_init() }

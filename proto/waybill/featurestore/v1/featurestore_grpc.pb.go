@@ -74,9 +74,11 @@ type FeatureStoreServiceClient interface {
 	ListTrainingSets(ctx context.Context, in *ListTrainingSetsRequest, opts ...grpc.CallOption) (*ListTrainingSetsResponse, error)
 	// GetTrainingSet returns one training set's recipe and statistics.
 	GetTrainingSet(ctx context.Context, in *GetTrainingSetRequest, opts ...grpc.CallOption) (*GetTrainingSetResponse, error)
-	// RebuildTrainingSet makes it again from its recipe and compares the bytes.
+	// RebuildTrainingSet makes it again from its recipe and compares the bytes. The work is a build's and goes on when the
+	// caller goes away; who asks for the same meanwhile waits for it.
 	RebuildTrainingSet(ctx context.Context, in *RebuildTrainingSetRequest, opts ...grpc.CallOption) (*RebuildTrainingSetResponse, error)
-	// AblateTrainingSet makes the variants of a training set that go without one group of features each.
+	// AblateTrainingSet makes the variants of a training set that go without one group of features each. The work is a build's
+	// and goes on when the caller goes away; who asks for the same meanwhile waits for it.
 	AblateTrainingSet(ctx context.Context, in *AblateTrainingSetRequest, opts ...grpc.CallOption) (*AblateTrainingSetResponse, error)
 	// DownloadTrainingSet streams the Parquet file, or its values as CSV. gRPC only.
 	DownloadTrainingSet(ctx context.Context, in *DownloadTrainingSetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DownloadTrainingSetResponse], error)
@@ -88,7 +90,7 @@ type FeatureStoreServiceClient interface {
 	ListQuarantine(ctx context.Context, in *ListQuarantineRequest, opts ...grpc.CallOption) (*ListQuarantineResponse, error)
 	// ClearQuarantine deletes waiting rows of a view version. The counts of their batches stay.
 	ClearQuarantine(ctx context.Context, in *ClearQuarantineRequest, opts ...grpc.CallOption) (*ClearQuarantineResponse, error)
-	// GetTrainingSetBuild says how far the making of a training set is.
+	// GetTrainingSetBuild says how far a build is and, when it is done, what came of it.
 	GetTrainingSetBuild(ctx context.Context, in *GetTrainingSetBuildRequest, opts ...grpc.CallOption) (*GetTrainingSetBuildResponse, error)
 	// ListTrainingSetBuilds lists builds of training sets, newest first. They are forgotten 30 days after they ended.
 	ListTrainingSetBuilds(ctx context.Context, in *ListTrainingSetBuildsRequest, opts ...grpc.CallOption) (*ListTrainingSetBuildsResponse, error)
@@ -362,9 +364,11 @@ type FeatureStoreServiceServer interface {
 	ListTrainingSets(context.Context, *ListTrainingSetsRequest) (*ListTrainingSetsResponse, error)
 	// GetTrainingSet returns one training set's recipe and statistics.
 	GetTrainingSet(context.Context, *GetTrainingSetRequest) (*GetTrainingSetResponse, error)
-	// RebuildTrainingSet makes it again from its recipe and compares the bytes.
+	// RebuildTrainingSet makes it again from its recipe and compares the bytes. The work is a build's and goes on when the
+	// caller goes away; who asks for the same meanwhile waits for it.
 	RebuildTrainingSet(context.Context, *RebuildTrainingSetRequest) (*RebuildTrainingSetResponse, error)
-	// AblateTrainingSet makes the variants of a training set that go without one group of features each.
+	// AblateTrainingSet makes the variants of a training set that go without one group of features each. The work is a build's
+	// and goes on when the caller goes away; who asks for the same meanwhile waits for it.
 	AblateTrainingSet(context.Context, *AblateTrainingSetRequest) (*AblateTrainingSetResponse, error)
 	// DownloadTrainingSet streams the Parquet file, or its values as CSV. gRPC only.
 	DownloadTrainingSet(*DownloadTrainingSetRequest, grpc.ServerStreamingServer[DownloadTrainingSetResponse]) error
@@ -376,7 +380,7 @@ type FeatureStoreServiceServer interface {
 	ListQuarantine(context.Context, *ListQuarantineRequest) (*ListQuarantineResponse, error)
 	// ClearQuarantine deletes waiting rows of a view version. The counts of their batches stay.
 	ClearQuarantine(context.Context, *ClearQuarantineRequest) (*ClearQuarantineResponse, error)
-	// GetTrainingSetBuild says how far the making of a training set is.
+	// GetTrainingSetBuild says how far a build is and, when it is done, what came of it.
 	GetTrainingSetBuild(context.Context, *GetTrainingSetBuildRequest) (*GetTrainingSetBuildResponse, error)
 	// ListTrainingSetBuilds lists builds of training sets, newest first. They are forgotten 30 days after they ended.
 	ListTrainingSetBuilds(context.Context, *ListTrainingSetBuildsRequest) (*ListTrainingSetBuildsResponse, error)
