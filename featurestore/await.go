@@ -42,7 +42,7 @@ func (s *Store) Await(ctx context.Context, tenant waybill.Tenant, ref waybill.Ve
 		return err
 	}
 	defer done()
-	s.chase.join(s.lead)
+	s.chase.join(&s.behind, s.lead)
 	defer s.chase.leave()
 	for woken := false; ; woken = true {
 		moved, away := o.moved.next(), s.chase.away.next() // before it is looked: what comes in between wakes
@@ -68,23 +68,22 @@ func (s *Store) Await(ctx context.Context, tenant waybill.Tenant, ref waybill.Ve
 	}
 }
 
-// lead follows the log for all who wait, until ctx ends. Each look wakes those whose view has moved or cannot; a look that
-// failed wakes all.
-func (s *Store) lead(ctx context.Context) {
+// lead follows the log for all who wait, until stop is closed. Those are woken whose view has moved or cannot; all are when no
+// log can be read. A look is not broken off: that would cost its connection to Postgres.
+func (s *Store) lead(stop <-chan struct{}) {
 	tick := time.NewTicker(awaitPoll)
 	defer tick.Stop()
 	for {
-		failed, _, err := s.refresh(ctx)
-		s.complain(ctx, failed)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
+		ctx, cancel := s.beyond(context.Background()) // of none of those who wait: each may go
+		if err := s.follow(ctx); err != nil && ctx.Err() == nil {
 			s.chase.away.pass(err)
 		}
+		cancel()
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
+		case <-stop:
+			return
+		case <-s.ending:
 			return
 		}
 	}
@@ -95,26 +94,26 @@ type chase struct {
 	away signal // the log cannot be read at all
 
 	mu   sync.Mutex
-	n    int                // who want it
-	stop context.CancelFunc // ends it
+	n    int           // who want it
+	stop chan struct{} // closed to end it
 }
 
-func (c *chase) join(run func(ctx context.Context)) {
+func (c *chase) join(running *sync.WaitGroup, run func(stop <-chan struct{})) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.n++; c.n > 1 {
 		return
 	}
-	ctx, stop := context.WithCancel(context.Background()) // of none of those who wait: each may go
+	stop := make(chan struct{})
 	c.stop = stop
-	go run(ctx)
+	running.Go(func() { run(stop) })
 }
 
 func (c *chase) leave() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.n--; c.n == 0 {
-		c.stop()
+		close(c.stop)
 	}
 }
 

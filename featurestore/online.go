@@ -23,13 +23,36 @@ type online struct {
 
 	moved signal // passes when a commit was published, or after each try of one that fails
 
-	failure atomic.Pointer[error] // why the log cannot be followed beyond seq; nil: it can. Written under Store.apply
+	end     atomic.Int64          // of the log: the last that was seen
+	locked  chan struct{}         // holds one while a goroutine applies commits here and in spare
+	failure atomic.Pointer[error] // why the log cannot be followed beyond seq; nil: it can. Written under the lock
 
-	// Guarded by Store.apply: when it is tried again, and how long after the last try.
+	// Guarded by the lock, which is that of the home that is asked first: when it is tried again, and how long after the last try.
 	retry  time.Time
 	wait   time.Duration
 	looked time.Time // when it was last found to be all here
 }
+
+// lock makes the caller the only one who applies commits. Its error is that of ctx, which has ended before.
+func (o *online) lock(ctx context.Context) error {
+	select {
+	case o.locked <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (o *online) tryLock() bool {
+	select {
+	case o.locked <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (o *online) unlock() { <-o.locked }
 
 // failed says why the log cannot be followed, nil when it can.
 func (o *online) failed() error {
@@ -40,7 +63,7 @@ func (o *online) failed() error {
 }
 
 func newOnline(h home, key viewKey, v *View, ttl time.Duration) *online {
-	o := &online{view: v, key: key, layout: newLayout(v), ttl: ttl}
+	o := &online{view: v, key: key, layout: newLayout(v), ttl: ttl, locked: make(chan struct{}, 1)}
 	o.rows = h.open(o)
 	return o
 }
@@ -55,7 +78,7 @@ type home interface {
 	find(ctx context.Context, now int64, asks []ask) error
 }
 
-// rows takes the log of one view version in. One goroutine of the hub calls it at a time (Store.apply); other hubs may do
+// rows takes the log of one view version in. One goroutine of the hub calls it at a time (online.lock); other hubs may do
 // the same to the same rows.
 type rows interface {
 	// begin says up to which commit the rows are there, −1 when they are not: then everything is put again, from a snapshot
@@ -66,7 +89,7 @@ type rows interface {
 	// publish says that every row up to a commit was put. After that online.seq may show it to readers.
 	publish(ctx context.Context, seq int64) error
 	// capture returns every row up to a commit, beaten ones that readers may still want included. It is called under
-	// Store.apply and is quick; the rows are read afterwards, while others are put in. A row may come twice.
+	// the lock and is quick; the rows are read afterwards, while others are put in. A row may come twice.
 	capture(ctx context.Context, seq int64) iter.Seq2[[]byte, error]
 }
 
@@ -133,10 +156,13 @@ func (o *online) publish(ctx context.Context, seq int64) error {
 }
 
 // atLeast raises seq: a home that shares its rows answers no reader of this hub from before it.
-func (o *online) atLeast(seq int64) {
+func (o *online) atLeast(seq int64) { raise(&o.seq, seq) }
+
+// raise makes a number at least n.
+func raise(at *atomic.Int64, n int64) {
 	for {
-		old := o.seq.Load()
-		if seq <= old || o.seq.CompareAndSwap(old, seq) {
+		old := at.Load()
+		if n <= old || at.CompareAndSwap(old, n) {
 			return
 		}
 	}

@@ -17,7 +17,7 @@ import (
 // inMemory is the home in a hub's own memory.
 type inMemory struct{}
 
-// arena holds the rows of one view version in memory. One goroutine writes at a time (Store.apply); any number read.
+// arena holds the rows of one view version in memory. One goroutine writes at a time (online.lock); any number read.
 type arena struct {
 	online *online
 	seed   maphash.Seed

@@ -69,7 +69,9 @@ func (s *Store) Apply(ctx context.Context, actor waybill.Actor, d Definitions, r
 	if err != nil {
 		return nil, err
 	}
-	s.follow(ctx)
+	s.show(ctx, func(o *online) bool {
+		return o.key.tenant == actor.Tenant && slices.ContainsFunc(out, func(c Change) bool { return c.Kind == "view" && c.Ref == o.key.ref })
+	})
 	for _, c := range out {
 		if c.Kind == "service" {
 			s.readers.Delete(viewKey{actor.Tenant, waybill.VersionRef{Name: c.Ref.Name}})

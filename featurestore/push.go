@@ -214,7 +214,7 @@ func (s *Store) append(ctx context.Context, w *writing) (Commit, error) {
 	if err != nil {
 		return Commit{}, err
 	}
-	s.follow(ctx)
+	s.show(ctx, func(o *online) bool { return o.key == viewKey{tenant, ref} })
 	return c, nil
 }
 

@@ -108,7 +108,7 @@ func (s *Store) open(ctx context.Context, tenant waybill.Tenant, p *plan, versio
 		}
 		r.online = append(r.online, o)
 	}
-	s.follow(ctx)
+	s.show(ctx, func(o *online) bool { return slices.Contains(r.online, o) })
 	return r, nil
 }
 

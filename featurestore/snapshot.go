@@ -62,10 +62,13 @@ func (s *Store) Snapshot(ctx context.Context) error {
 }
 
 func (s *Store) snapshot(ctx context.Context, key viewKey, o *online) error {
-	s.apply.Lock()
+	if err := o.lock(ctx); err != nil {
+		return err
+	}
 	seq := o.seq.Load()
 	rows := o.rows.capture(ctx, seq)
-	s.apply.Unlock()
+	failed, _ := s.bring(ctx, o, o.end.Load()) // unlocks; whoever had something to apply meanwhile has left it to us
+	s.complain(ctx, failed)
 	last, err := s.lastSnapshot(ctx, key, seq)
 	if err != nil {
 		return err
@@ -155,7 +158,7 @@ func (s *Store) lastSnapshot(ctx context.Context, key viewKey, seq int64) (snap 
 }
 
 // restore puts the newest snapshot up to end into rows that nobody reads yet, and returns the commit that it is of: 0 when
-// there is none that can be read. The caller holds apply.
+// there is none that can be read. The caller holds the lock.
 func (s *Store) restore(ctx context.Context, o *online, end int64) (have int64, err error) {
 	snap, err := s.lastSnapshot(ctx, o.key, end)
 	if err != nil || snap.seq == 0 {

@@ -66,11 +66,14 @@ type Store struct {
 	home  home // of the online rows
 	spare home // when that is lost; or nil
 
-	apply    sync.Mutex // held while commits are applied to online rows, in order
-	awaiting *places    // one for each call that waits for a commit
-	chase    chase      // for all of them
-	views    sync.Map   // viewKey → *online
-	readers  sync.Map   // viewKey of a service → cachedReader; version 0 is "the latest"
+	abreast  chan struct{}  // one for each view that is being followed for nobody in particular
+	behind   sync.WaitGroup // and its goroutine
+	ending   chan struct{}  // closed by end
+	end      func()         // of everything that goes on beyond the call that began it
+	awaiting *places        // one for each call that waits for a commit
+	chase    chase          // for all of them
+	views    sync.Map       // viewKey → *online
+	readers  sync.Map       // viewKey of a service → cachedReader; version 0 is "the latest"
 	adhoc    adhocReaders
 }
 
@@ -100,7 +103,7 @@ func Open(ctx context.Context, pool *pgxpool.Pool, b *bucket.Bucket, c Config) (
 	if err := s.openHomes(ctx, c); err != nil {
 		return nil, err
 	}
-	failed, _, err := s.refresh(ctx)
+	failed, _, err := s.refresh(ctx, nil)
 	if err != nil {
 		s.Close()
 		return nil, err
@@ -145,8 +148,11 @@ func (s *Store) homeID(ctx context.Context) (id string, err error) {
 	return id, nil
 }
 
-// Close ends the connections to where online rows live. Nothing may be read afterwards.
+// Close ends what still follows the log, and the connections to where online rows live. It is called after Run; nothing may be
+// read afterwards.
 func (s *Store) Close() {
+	s.end()
+	s.behind.Wait()
 	if t, ok := s.home.(*tier); ok {
 		t.close()
 	}
@@ -154,7 +160,8 @@ func (s *Store) Close() {
 
 func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
 	s := &Store{pool: pool, bucket: b, clock: c.Clock, logger: c.Logger, poll: c.Poll, live: c.Live, snapshotRows: c.SnapshotRows, tokenKey: c.TokenKey, submit: c.Submit, partCells: partCells, home: inMemory{},
-		uploading: newPlaces("a file is read", uploads), decoding: newPlaces("a file is decoded", decoders), downloading: newPlaces("a training set is sent", downloads), awaiting: newPlaces("a commit is visible", maxAwaiting)}
+		uploading: newPlaces("a file is read", uploads), decoding: newPlaces("a file is decoded", decoders), downloading: newPlaces("a training set is sent", downloads), abreast: make(chan struct{}, abreast), ending: make(chan struct{}), awaiting: newPlaces("a commit is visible", maxAwaiting)}
+	s.end = sync.OnceFunc(func() { close(s.ending) })
 	if s.clock == nil {
 		s.clock = waybill.SystemClock
 	}
@@ -168,114 +175,6 @@ func newStore(pool *pgxpool.Pool, b *bucket.Bucket, c Config) *Store {
 		s.snapshotRows = 100_000
 	}
 	return s
-}
-
-// Run follows the log until ctx ends.
-func (s *Store) Run(ctx context.Context) error {
-	return pg.Listen(ctx, s.pool, "features", s.poll, func(ctx context.Context) error {
-		s.follow(ctx)
-		return nil
-	})
-}
-
-// follow refreshes and logs what could not be: the rows in memory go on being served with their true ages.
-func (s *Store) follow(ctx context.Context) {
-	failed, _, err := s.refresh(ctx)
-	if err != nil && ctx.Err() == nil {
-		s.logger.WarnContext(ctx, "feature log not followed, rows age", "error", err)
-	}
-	s.complain(ctx, failed)
-}
-
-// complain logs once for every try, of which there are few.
-func (s *Store) complain(ctx context.Context, failed []error) {
-	for _, err := range failed {
-		s.logger.ErrorContext(ctx, "a view cannot be followed, the others are served", "error", err)
-	}
-}
-
-// Refresh applies every commit that memory lacks. Its error names the views that cannot be followed.
-func (s *Store) Refresh(ctx context.Context) error {
-	failed, waiting, err := s.refresh(ctx)
-	return errors.Join(append(append(failed, waiting...), err)...)
-}
-
-// The waits between tries to follow a view that cannot be read.
-const (
-	firstRetry = time.Second
-	lastRetry  = time.Minute
-)
-
-// refresh applies what memory lacks. A view that cannot be read does not keep the others from being followed: what went
-// wrong now is in failed; what went wrong before and is not tried again yet, in waiting. err means that no log was read.
-func (s *Store) refresh(ctx context.Context) (failed, waiting []error, err error) {
-	s.apply.Lock()
-	defer s.apply.Unlock()
-	rows, err := s.pool.Query(ctx, string(selectLogs))
-	if err != nil {
-		return nil, nil, fmt.Errorf("select logs: %w", err)
-	}
-	type end struct {
-		Tenant  waybill.Tenant
-		View    string
-		Version int
-		Seq     int64
-	}
-	ends, err := pgx.CollectRows(rows, pgx.RowToStructByPos[end])
-	if err != nil {
-		return nil, nil, fmt.Errorf("read logs: %w", err)
-	}
-	for _, e := range ends {
-		key := viewKey{e.Tenant, waybill.VersionRef{Name: e.View, Version: e.Version}}
-		o, err := s.online(ctx, key)
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		f, w := s.step(ctx, o, e.Seq)
-		if ctx.Err() != nil {
-			return failed, waiting, ctx.Err() // says nothing about the view
-		}
-		failed, waiting = append(failed, f...), append(waiting, w...)
-	}
-	return failed, waiting, nil
-}
-
-// step brings a view forward in all of its homes. When ctx ends meanwhile, what it returns says nothing.
-func (s *Store) step(ctx context.Context, first *online, end int64) (failed, waiting []error) {
-	defer func() {
-		if first.failed() != nil {
-			first.moved.pass(nil) // after all homes: another may have what is waited for
-		}
-	}()
-	for o := first; o != nil; o = o.spare {
-		before := o.failed()
-		if before != nil && s.clock().Before(o.retry) {
-			waiting = append(waiting, before)
-			continue
-		}
-		if _, local := o.rows.(*arena); !local && before == nil && o.ready.Load() && o.seq.Load() >= end && time.Since(o.looked) < s.poll {
-			continue // a look is a journey, and what is lost in between every read sees
-		}
-		err := s.advance(ctx, o, end)
-		switch {
-		case ctx.Err() != nil:
-			return nil, nil
-		case err == nil:
-			o.failure.Store(nil)
-			o.wait = 0
-		case errors.Is(err, errBusy):
-			waiting = append(waiting, err)
-		default:
-			if o.wait = max(firstRetry, min(2*o.wait, lastRetry)); waybill.CodeOf(err) == waybill.Unavailable { // of the home, which may be back at any moment
-				o.wait = firstRetry
-			}
-			o.retry = s.clock().Add(o.wait)
-			o.failure.Store(&err)
-			failed = append(failed, err)
-		}
-	}
-	return failed, waiting
 }
 
 // advance brings the online rows of a view to the end of its log.
@@ -403,13 +302,16 @@ func (s *Store) service(ctx context.Context, q pg.Querier, tenant waybill.Tenant
 // Memory says how many keys of a view version are in this hub's memory, and how many bytes its slabs and indices have; 0
 // and 0 when online rows live elsewhere.
 func (s *Store) Memory(tenant waybill.Tenant, ref waybill.VersionRef) (keys, size int) {
-	s.apply.Lock()
-	defer s.apply.Unlock()
-	o, ok := s.views.Load(viewKey{tenant, ref})
+	v, ok := s.views.Load(viewKey{tenant, ref})
 	if !ok {
 		return 0, 0
 	}
-	if a, ok := o.(*online).rows.(*arena); ok {
+	o, ok := v.(*online)
+	if !ok || o.lock(context.Background()) != nil {
+		return 0, 0
+	}
+	defer o.unlock()
+	if a, ok := o.rows.(*arena); ok {
 		return a.memory()
 	}
 	return 0, 0

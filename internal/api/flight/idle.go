@@ -15,7 +15,7 @@ const idle = 30 * time.Second
 // Receive is what recv returns, or a Deadline when nothing comes for 30 s. Nobody may receive after that; the call that still
 // waits ends with its stream.
 func Receive[T any](recv func() (T, error)) (T, error) {
-	m, err, in := within(recv)
+	m, in, err := within(recv)
 	if !in {
 		err = waybill.Errorf(waybill.Deadline, "nothing came for %s, and others wait for their turn; nothing was written: send the stream without a pause", idle)
 	}
@@ -25,7 +25,7 @@ func Receive[T any](recv func() (T, error)) (T, error) {
 // Send is what send returns, or a Deadline when nothing is taken for 30 s. Nobody may send after that, nor change what is
 // sent.
 func Send(send func() error) error {
-	_, err, in := within(func() (struct{}, error) { return struct{}{}, send() })
+	_, in, err := within(func() (struct{}, error) { return struct{}{}, send() })
 	if !in {
 		err = waybill.Errorf(waybill.Deadline, "nothing was taken for %s, and others wait for their turn; read the stream without a pause", idle)
 	}
@@ -33,7 +33,7 @@ func Send(send func() error) error {
 }
 
 // within is what f returns, or in is false when it takes longer than idle.
-func within[T any](f func() (T, error)) (_ T, err error, in bool) { //nolint:revive,staticcheck // the error is f's
+func within[T any](f func() (T, error)) (_ T, in bool, err error) {
 	type result struct {
 		value T
 		err   error
@@ -47,9 +47,9 @@ func within[T any](f func() (T, error)) (_ T, err error, in bool) { //nolint:rev
 	defer late.Stop()
 	select {
 	case r := <-done:
-		return r.value, r.err, true
+		return r.value, true, r.err
 	case <-late.C:
 		var none T
-		return none, nil, false
+		return none, false, nil
 	}
 }
