@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -212,6 +213,9 @@ func readFile(r io.Reader, size int64) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read file: %w", err)
+	}
+	if len(data) < cap(data)/2 { // far fewer than was said
+		data = bytes.Clone(data)
 	}
 	if len(data) > MaxFileBytes {
 		return nil, waybill.Errorf(waybill.TooLarge, "the file has more than %d MiB; cut it into several", MaxFileBytes>>20)
