@@ -67,7 +67,9 @@ func (f *commitFile) add(rec arrow.Record) {
 
 // write writes rows, as soon as there are enough for a row group.
 func (f *commitFile) write(rec arrow.Record) error {
-	f.out.records = append(f.out.records, rec)
+	if err := f.out.keep(f.v, rec); err != nil {
+		return err
+	}
 	f.waiting, f.few = append(f.waiting, rec), f.few+rec.NumRows()
 	if f.few < rowGroup {
 		return nil

@@ -41,9 +41,10 @@ type IngestRequest struct {
 // is null. What is wrong is named by line. Batch ids and personal columns are as for Push. The rows lie in the bucket as
 // Parquet.
 //
-// At most uploads files are in memory at once, half of them of one tenant, each of at most MaxFileBytes as it came and as it
-// is stored; the body of another is not read before its turn, so that its sender waits. At most decoders of them are decoded
-// at once, some pieceRows at a time. Exhausted when ctx ends before the turn comes, or too many of the tenant wait.
+// At most uploads files are in memory at once, half of them of one tenant, each of at most MaxFileBytes as it came, as it is
+// stored and as it is laid out; the body of another is not read before its turn, so that its sender waits. At most decoders
+// of them are decoded at once, some pieceRows at a time. Exhausted when ctx ends before the turn comes, or too many of the
+// tenant wait.
 func (s *Store) Ingest(ctx context.Context, actor waybill.Actor, req IngestRequest) (Commit, error) {
 	v, err := s.writable(ctx, actor.Tenant, req.View)
 	if err != nil {

@@ -10,11 +10,14 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 	"pgregory.net/rapid"
 )
 
@@ -74,10 +77,84 @@ func TestArena_Fill(t *testing.T) {
 	})
 }
 
+// Readers see one commit or the next while that is put on all processors.
+func TestArena_FillWhileRead(t *testing.T) {
+	t.Parallel()
+	const now, keys = 1_000_000_000, 600
+	v := numbersView()
+	o := keep(t, inMemory{}, v, time.Hour, 0)
+	rows := o.rows.(*arena)
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	read := func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			seq := o.seq.Load()
+			x, found := rows.get([]byte(encodeKey([]any{fmt.Sprint("key ", i%keys)})), seq, now)
+			if !found || x.seq != seq || o.layout.value(&x, 0) != any(seq) {
+				t.Errorf("%t: commit %d, not %d", found, x.seq, seq)
+				return
+			}
+		}
+	}
+	for seq := int64(1); seq <= 8; seq++ {
+		var some []row
+		for i := range 2 * keys { // each key twice: of rows that tie the later stays
+			n := seq + int64(i/keys) - 1
+			key := fmt.Sprint("key ", i%keys)
+			some = append(some, row{key: encodeKey([]any{key}), keys: []any{key}, event: now - 100 + seq, values: []any{n, strings.Repeat("text", 30)}})
+		}
+		rec, err := recordOf(arrowSchema(commitColumns(v)), v, some)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := rows.fill([]arrow.Record{rec.NewSlice(0, 700), rec.NewSlice(700, 2*keys)}, now+seq, seq, now); err != nil {
+			t.Fatal(err)
+		}
+		o.show(seq)
+		o.ready.Store(true)
+		if seq == 1 {
+			readers.Go(read)
+			readers.Go(read)
+		}
+	}
+	close(stop)
+	readers.Wait()
+}
+
+// What goes wrong while a file is written, close says, and nothing is left undone.
+func TestCommitFile_WriteFails(t *testing.T) {
+	t.Parallel()
+	f := newCommitFile(numbersView())
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "other", Type: arrow.PrimitiveTypes.Int64}}, nil))
+	for range rowGroup {
+		b.Field(0).(*array.Int64Builder).Append(1)
+	}
+	rec := b.NewRecord()
+	for range 2 * turnsAhead {
+		f.add(rec)
+	}
+	if file, err := f.close(); err == nil || file != nil {
+		t.Errorf("%v, %v", file, err)
+	}
+	f.stop()
+	if f.writes.todo != nil || f.out.hashes.todo != nil {
+		t.Error("something goes on")
+	}
+}
+
 // A file in blocks reads as what was written into it, wherever blocks end.
 func TestLaidFile(t *testing.T) {
 	t.Parallel()
 	f, want := newLaidFile(), []byte{}
+	if _, err := f.Write([]byte("few")); err != nil || cap(f.blocks[0]) > 64 {
+		t.Fatalf("%d bytes are taken for 3, %v", cap(f.blocks[0]), err)
+	}
+	f = newLaidFile()
 	for i, n := range []int{1, blockSize - 2, 1, 0, 5, 2*blockSize + 3, blockSize - 8} {
 		p := bytes.Repeat([]byte{byte(i + 1)}, n)
 		if got, err := f.Write(p); err != nil || got != n {
@@ -111,6 +188,9 @@ func TestReadFile(t *testing.T) {
 		data, err := readFile(iotest.OneByteReader(strings.NewReader(text)), size)
 		if err != nil || string(data) != text {
 			t.Errorf("said to have %d bytes: %d, %v", size, len(data), err)
+		}
+		if cap(data) > 4*len(text) {
+			t.Errorf("said to have %d bytes: %d are held for %d", size, cap(data), len(text))
 		}
 		if _, err := readFile(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader(text))), size); !errors.Is(err, iotest.ErrTimeout) {
 			t.Errorf("cut, said to have %d bytes: %v", size, err)

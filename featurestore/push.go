@@ -461,7 +461,7 @@ func (c *storedCommit) records(v *View) (recs []arrow.Record, err error) {
 		return nil, nil
 	case c.laid != nil:
 		return *c.laid, nil
-	case c.fresh != nil && c.fresh.records[0].Schema().Equal(arrowSchema(commitColumns(v))):
+	case c.fresh != nil && len(c.fresh.records) > 0 && c.fresh.records[0].Schema().Equal(arrowSchema(commitColumns(v))):
 		recs = c.fresh.records
 	default:
 		if recs, err = commitRecords(v, c.bytes()); err != nil {
