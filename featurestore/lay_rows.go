@@ -90,7 +90,8 @@ type packer struct {
 type packedColumn struct {
 	n      int // the feature's number
 	a      arrow.Array
-	at     int // its place in the fixed section
+	nulls  bool // some of the values are null; counted here, since the count of a slice is made, and kept, on demand
+	at     int  // its place in the fixed section
 	wide   []uint64
 	narrow []uint32
 	put    func(b []byte, at, i int) []byte // any other value that is not null: writes it to at, or appends it
@@ -111,7 +112,7 @@ func newPacker(l *layout, v *View, rec arrow.Record) (*packer, error) {
 	}
 	for i, f := range v.Features {
 		s, a := &l.features[i], rec.Column(keys+i)
-		c := packedColumn{n: i, a: a, at: s.at, put: putterOf(s, f.Type, a)}
+		c := packedColumn{n: i, a: a, nulls: a.NullN() > 0, at: s.at, put: putterOf(s, f.Type, a)}
 		if s.variable() {
 			p.varied = append(p.varied, c)
 			continue
@@ -181,10 +182,10 @@ func (p *packer) pack(rows []int32, knowledge, seq int64) ([]byte, []int) {
 
 // write writes the values of rows into their bodies.
 func (c *packedColumn) write(b []byte, bodies []int, bitmap int, rows []int32) {
-	at, nulls := bitmap+c.at, c.a.NullN() > 0
+	at := bitmap + c.at
 	for k, i := range rows {
 		switch body := bodies[k]; {
-		case nulls && c.a.IsNull(int(i)):
+		case c.nulls && c.a.IsNull(int(i)):
 			b[body+c.n/8] |= 1 << (c.n % 8)
 		case c.wide != nil:
 			binary.LittleEndian.PutUint64(b[body+at:], c.wide[i])

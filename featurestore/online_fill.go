@@ -12,7 +12,7 @@ import (
 // shards, all rows of which it puts in their order, as one writer would. The caller is the one writer.
 func (o *arena) fill(recs []arrow.Record, knowledge, seq, now int64) error {
 	l, v := o.online.layout, o.online.view
-	check, err := newPackers(l, v, recs)
+	check, err := newPackers(l, v, recs) // which also counts the nulls that nobody had asked for, while nobody else does
 	if err != nil {
 		return err
 	}
