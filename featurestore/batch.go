@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -244,7 +245,7 @@ func (l *lookup) appendInput(b []byte, j int, c *Column, in *input) ([]byte, err
 	switch {
 	case in.kind == inputNumber && plain && c.Type == Int64 && in.num == math.Trunc(in.num) && math.Abs(in.num) < 1<<53:
 		return binary.BigEndian.AppendUint64(append(b, 'i'), uint64(int64(in.num))), nil
-	case in.kind == inputText && plain && c.Type == String && len(in.text) <= maxScalar && utf8.Valid(in.text):
+	case in.kind == inputText && plain && c.Type == String && len(in.text) <= maxScalar && utf8.Valid(in.text) && bytes.IndexByte(in.text, 0) < 0:
 		b = binary.BigEndian.AppendUint32(append(b, 's'), uint32(len(in.text)))
 		return append(b, in.text...), nil
 	}

@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -98,6 +99,10 @@ func (c *Column) fits(n int) error {
 	return nil
 }
 
+// errZero refuses a character that neither Postgres nor, in places, JSON can hold: a row whose key has it would be stored
+// and never found again.
+var errZero = errors.New("holds the character U+0000, which is not text; leave it out")
+
 // heldTo checks a text against the column's constraints.
 func (c *Column) heldTo(s string) error {
 	if err := c.fits(len(s)); err != nil {
@@ -108,6 +113,9 @@ func (c *Column) heldTo(s string) error {
 	}
 	if c.Pattern != nil && c.Pattern.re != nil && !c.Pattern.re.MatchString(s) {
 		return fmt.Errorf("is %s, which does not match %s", strconv.QuoteToGraphic(short(s)), c.Pattern)
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		return errZero
 	}
 	return nil
 }

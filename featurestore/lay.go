@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"time"
@@ -334,7 +335,7 @@ func layTimeTexts(a *array.String) arrow.Array {
 
 // layTexts takes an array as it is; nil when a text does not fit the column or has to be mended.
 func layTexts(c *Column, a *array.String) arrow.Array {
-	free := len(c.Values) == 0 && c.Pattern == nil
+	free := len(c.Values) == 0 && c.Pattern == nil && (a.NullN() == a.Len() || bytes.IndexByte(a.ValueBytes(), 0) < 0)
 	for i := range a.Len() {
 		if a.IsNull(i) {
 			continue

@@ -49,7 +49,7 @@ func drawInto(t *rapid.T, b array.Builder, odd bool) {
 	if odd {
 		wholes = append(wholes, math.MaxInt64, math.MinInt64, 1<<53, 1<<40, 200)
 		reals = append(reals, math.NaN(), math.Inf(1), math.Inf(-1), 1e300, -1e300, 1<<53, math.Copysign(0, -1))
-		texts = append(texts, "", "\xff", "1e999", "NaN", "inf", "[1, 2]", "1899-12-31", "2201-01-01", "ccc", "YWJj")
+		texts = append(texts, "", "\xff", "a\x00", "1e999", "NaN", "inf", "[1, 2]", "1899-12-31", "2201-01-01", "ccc", "YWJj")
 	}
 	switch b := b.(type) {
 	case *array.Float64Builder:

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,6 +146,66 @@ func TestTypes_Times(t *testing.T) {
 		if err != nil || !c.MinEvent.Equal(want) {
 			t.Errorf("%s: %s, %v", text, c.MinEvent, err)
 		}
+	}
+}
+
+// U+0000 is no text, whatever way it comes: no request can hold it, so a row whose key had it would never be found again.
+func TestTypes_NoZeroCharacter(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	b.apply(t, everyType)
+	b.apply(t, "kind: View\nname: notes\nentity: {name: warehouse, keys: [{name: warehouse, type: string}]}\nfeatures: [{name: note, type: string}]\n")
+	const head, at = "warehouse,event_time\n", ",2026-04-01T11:00:00Z\n"
+	notes := waybill.VersionRef{Name: "notes"}
+	file := func(format, body string, mode featurestore.Mode) (featurestore.Commit, error) {
+		return b.store.Ingest(ctx, ann, featurestore.IngestRequest{View: notes, BatchID: "b", Format: format, Body: strings.NewReader(body), Mode: mode})
+	}
+	schema := arrow.NewSchema([]arrow.Field{{Name: "warehouse", Type: arrow.BinaryTypes.String}, {Name: "event_time", Type: arrow.FixedWidthTypes.Timestamp_us}}, nil)
+	fill := func(r *array.RecordBuilder) {
+		r.Field(0).(*array.StringBuilder).AppendValues([]string{"W1", "W\x001"}, nil)
+		r.Field(1).(*array.TimestampBuilder).AppendValues([]arrow.Timestamp{0, 0}, nil)
+	}
+	for name, c := range map[string]struct {
+		write func() (featurestore.Commit, error)
+		field string
+	}{
+		"CSV key":   {func() (featurestore.Commit, error) { return file(featurestore.CSV, head+"W1"+at+"W\x002"+at, "") }, "line 3, warehouse"},
+		"CSV value": {func() (featurestore.Commit, error) { return file(featurestore.CSV, "note,"+head+"a\x00,W1"+at, "") }, "line 2, note"},
+		"Parquet key": {func() (featurestore.Commit, error) {
+			return file(featurestore.Parquet, string(arrowFile(t, schema.Fields(), fill)), "")
+		}, "row 2, warehouse"},
+		"Arrow key": {func() (featurestore.Commit, error) {
+			return b.store.IngestArrow(ctx, ann, featurestore.IngestRequest{View: notes, BatchID: "b"}, sent(batches(t, schema, 1, func(_ int, r *array.RecordBuilder) { fill(r) }), io.EOF))
+		}, "row 2, warehouse"},
+		"Push key": {func() (featurestore.Commit, error) {
+			return b.store.Push(ctx, ann, featurestore.PushRequest{View: notes, BatchID: "b", Rows: []map[string]any{{"warehouse": "\x00", "event_time": "2026-04-01"}}})
+		}, "rows[0].warehouse"},
+		"Push list": {func() (featurestore.Commit, error) {
+			return b.store.Push(ctx, ann, featurestore.PushRequest{View: waybill.VersionRef{Name: "everything"}, BatchID: "b",
+				Rows: []map[string]any{{"thing": "AQ==", "price": "1", "event_time": "2026-04-01", "words": []any{"a", "\x00"}}}})
+		}, "rows[0].words"},
+	} {
+		if got, err := c.write(); waybill.CodeOf(err) != waybill.Invalid {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		} else if text := err.Error(); !strings.Contains(text, c.field) || !strings.Contains(text, "U+0000") {
+			t.Errorf("%s: %s, want it to name %s and U+0000", name, text, c.field)
+		}
+	}
+	// In mode quarantine such a row waits where it can be seen, and the others are taken.
+	if c, err := file(featurestore.CSV, head+"W1"+at+"W\x002"+at, featurestore.Quarantine); err != nil || c.Rows != 1 || c.Quarantined != 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if held, _, err := b.store.Quarantined(ctx, "acme", notes, "", featurestore.Page{}); err != nil || len(held) != 1 || !strings.Contains(string(held[0].Values), `W\u00002`) {
+		t.Errorf("%+v, %v", held, err)
+	}
+	// To ask for such a key is refused in the same words, whatever way the question comes.
+	r, err := b.store.Reader(ctx, "acme", waybill.VersionRef{Name: "route-risk"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(ctx, b.now, []map[string]any{{"warehouse": "W\x002", "km": 1.0}}); waybill.CodeOf(err) != waybill.Invalid || !strings.Contains(err.Error(), "U+0000") {
+		t.Errorf("asked for: %v", err)
 	}
 }
 
