@@ -52,6 +52,8 @@ SELECT DISTINCT name FROM featurestore.definition WHERE tenant = $1 AND kind = $
 SELECT DISTINCT version FROM featurestore.definition WHERE tenant = $1 AND kind = 'view' AND name = $2 ORDER BY version`
 	selectVolume pg.SQL = `
 SELECT count(*), coalesce(sum(rows), 0)::bigint, max(max_event) FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3`
+	selectLastBatch pg.SQL = `
+SELECT batch_id, seq FROM featurestore.commit WHERE tenant = $1 AND view = $2 AND version = $3 ORDER BY seq DESC LIMIT 1`
 	selectTexts pg.SQL = `
 SELECT DISTINCT ON (d.kind, d.name, d.version) d.kind, d.name, d.version, d.yaml, r.name IS NOT NULL
 FROM featurestore.definition d LEFT JOIN featurestore.retirement r USING (tenant, kind, name, version)
@@ -209,6 +211,18 @@ func (s *Store) consumers(ctx context.Context, q pg.Querier, tenant waybill.Tena
 		}
 	}
 	return out, whole, nil
+}
+
+// LastBatch returns the batch id and the sequence of the newest commit of a view version, "" and 0 when there is none.
+func (s *Store) LastBatch(ctx context.Context, tenant waybill.Tenant, view waybill.VersionRef) (batch string, seq int64, err error) {
+	err = s.pool.QueryRow(ctx, string(selectLastBatch), tenant, view.Name, view.Version).Scan(&batch, &seq)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", 0, nil
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("select last batch: %w", err)
+	}
+	return batch, seq, nil
 }
 
 // Views lists the latest version of every view by name, and returns the token of the next page ("" at the end).

@@ -86,6 +86,56 @@ func TestFeast_TheBody(t *testing.T) {
 	}
 }
 
+// Feast's clients send no id with a write and repeat one whose answer is lost. A value that is taken back is not a repeat: the
+// last write counts, online and as of any time, and one that is sent again writes nothing while it is the last.
+func TestFeast_ValuesAreTakenBack(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	h := feastHub(t)
+	const service = "kind: Service\nname: loads\ninputs: [{name: driver_id, type: int64}]\nfeatures: [\"empty@latest:load\"]\n"
+	check[[]featurestore.Change](t)(h.features.Apply(ctx, h.ann, check[featurestore.Definitions](t)(featurestore.ParseDefinitions([]byte(service))), "for the past"))
+	view := waybill.VersionRef{Name: "empty"}
+	push := func(load int) {
+		t.Helper()
+		body := fmt.Sprintf(`{"push_source_name":"empty","df":{"driver_id":[1,2],"load":[%d,7],"event_timestamp":["2026-01-01T00:00:00","2026-01-01T00:00:00"]}}`, load)
+		if code, body, _ := h.post(t, "/push", h.token, body); code != 200 {
+			t.Fatalf("%d %s", code, body)
+		}
+	}
+	type state struct {
+		commits, rows int64
+		online        string
+	}
+	look := func() state {
+		t.Helper()
+		v := check[featurestore.ViewInfo](t)(h.features.ViewInfo(ctx, "acme", view))
+		_, body, _ := h.post(t, "/get-online-features", h.token, `{"entities":{"driver_id":[1]},"features":["empty:load"]}`)
+		_, values, _ := strings.Cut(body, `{"values":[1],`)
+		_, values, _ = strings.Cut(values, `{"values":[`)
+		online, _, _ := strings.Cut(values, "]")
+		return state{v.Commits, v.Rows, online}
+	}
+	var known []time.Time // of each value, when it had been learned
+	want := []struct {
+		load int
+		state
+	}{{5, state{1, 2, "5.0"}}, {5, state{1, 2, "5.0"}}, {6, state{2, 4, "6.0"}}, {5, state{3, 6, "5.0"}}, {5, state{3, 6, "5.0"}}, {6, state{4, 8, "6.0"}}, {5, state{5, 10, "5.0"}}}
+	for i, w := range want {
+		push(w.load)
+		if got := look(); got != w.state {
+			t.Errorf("write %d, of %d: %+v, want %+v", i, w.load, got, w.state)
+		}
+		known = append(known, time.Now())
+	}
+	for i, w := range want {
+		set := check[featurestore.TrainingSet](t)(h.features.CreateTrainingSet(ctx, h.ann, featurestore.TrainingSetRequest{Name: "then", Service: waybill.VersionRef{Name: "loads"},
+			Format: featurestore.CSV, TimeColumn: "at", Cutoff: known[i], Spine: strings.NewReader("driver_id,at\n1,2026-02-01\n2,2026-02-01\n")}))
+		if c := set.Columns[2]; c.Rows != 2 || c.Min != float64(w.load) || c.Max != 7 {
+			t.Errorf("as known after write %d: %+v, want %d", i, c, w.load)
+		}
+	}
+}
+
 // Every refusal is named, is an exception of Feast's, and none is a server's fault, which clients would retry.
 func TestFeast_Refusals(t *testing.T) {
 	t.Parallel()

@@ -149,7 +149,7 @@ func FuzzWrite(f *testing.F) {
 		if !json.Valid([]byte(text)) || w.df.rows > maxFrame {
 			t.Errorf("accepted: %q", text)
 		}
-		if id := batchID(&w.df); len(id) > 128 {
+		if id := batchID(&w.df, "", math.MaxInt64); len(id) > 128 {
 			t.Errorf("batch id %q", id)
 		}
 		if n := len(tieOrder(&w.df)); n != w.df.rows {

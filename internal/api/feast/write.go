@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ const (
 	createdColumn = "created"
 )
 
-// write appends rows to a view as one commit. The same content again is the same commit, so a client may retry.
+// write appends rows to a view as one commit. The same content again right after is the same commit, so a client may retry.
 func (d *Door) write(ctx context.Context, actor waybill.Actor, field string, w *write) (featurestore.Commit, error) {
 	ref, err := waybill.ParseVersionRef(field, w.view)
 	if err != nil {
@@ -42,7 +43,12 @@ func (d *Door) write(ctx context.Context, actor waybill.Actor, field string, w *
 	for i, n := range order {
 		sorted[i] = rows[n]
 	}
-	c, err := d.store.Push(ctx, actor, featurestore.PushRequest{View: waybill.VersionRef{Name: v.Name, Version: v.Version}, BatchID: batchID(&w.df), Rows: sorted})
+	ref = waybill.VersionRef{Name: v.Name, Version: v.Version}
+	last, end, err := d.store.LastBatch(ctx, actor.Tenant, ref)
+	if err != nil {
+		return featurestore.Commit{}, err
+	}
+	c, err := d.store.Push(ctx, actor, featurestore.PushRequest{View: ref, BatchID: batchID(&w.df, last, end), Rows: sorted})
 	return c, blame(err, func(row int, column string) (string, string) {
 		if row < len(order) {
 			row = order[row]
@@ -112,8 +118,21 @@ func tieOrder(f *frame) []int {
 	return order
 }
 
-// batchID names a frame by its content, whatever the order of its columns.
-func batchID(f *frame) string {
+// batchID names a frame by its content and by the end of the log that it is written to: that of the newest commit, last,
+// when it has the same content. A client sends no id, and its HTTP stack may send a frame again whose answer was lost; then
+// nothing has changed since, mostly, and the commit is found again. After other commits the same frame may take a correction
+// back, so it is one of its own, and wins. If it was a late repeat after all, the rows are in the history twice with the same
+// values: no answer differs, but for rows of the same entity and time that came in between, over which the later write wins.
+func batchID(f *frame, last string, end int64) string {
+	id := contentID(f)
+	if strings.HasPrefix(last, id) { // also without a sequence, as earlier hubs named it
+		return last
+	}
+	return id + ":" + strconv.FormatInt(end, 10)
+}
+
+// contentID names a frame by its content, whatever the order of its columns.
+func contentID(f *frame) string {
 	order := make([]int, len(f.names))
 	for i := range order {
 		order[i] = i
