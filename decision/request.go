@@ -71,8 +71,8 @@ func typed(path string, fields []Field, body map[string]any, now time.Time, bad 
 			}
 			if f.Type == "float" {
 				out[f.Name] = x
-			} else if x != math.Trunc(x) || math.Abs(x) > 1<<53 {
-				fail(f.Name, fmt.Sprintf("is %v; give a whole number", x))
+			} else if x != math.Trunc(x) || math.Abs(x) >= 1<<53 {
+				fail(f.Name, fmt.Sprintf("is %v; give a whole number below 2^53, which JSON holds exactly", x))
 			} else {
 				out[f.Name] = int64(x)
 			}

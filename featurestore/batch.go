@@ -203,7 +203,7 @@ func (b *Batch) box(i int) error {
 	cells := make([]Cell, 0, len(r.service.Inputs)+len(r.features)+len(r.exprs))
 	for k := range r.service.Inputs {
 		c := &r.service.Inputs[k]
-		v, err := typed(*c, b.at(i, k).any())
+		v, err := typed(*c, requested(c.Type, b.at(i, k).any()))
 		if err != nil {
 			return waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, c.Name), err.Error())
 		}
@@ -249,7 +249,7 @@ func (l *lookup) appendInput(b []byte, j int, c *Column, in *input) ([]byte, err
 		b = binary.BigEndian.AppendUint32(append(b, 's'), uint32(len(in.text)))
 		return append(b, in.text...), nil
 	}
-	v, err := typed(*c, in.any())
+	v, err := typed(*c, requested(c.Type, in.any()))
 	if err != nil {
 		return b, err
 	}
@@ -266,7 +266,7 @@ func (b *Batch) check() error {
 	for _, k := range b.reader.unkeyed {
 		c := &b.reader.service.Inputs[k]
 		for i := range b.rows {
-			if _, err := typed(*c, b.at(i, k).any()); err != nil {
+			if _, err := typed(*c, requested(c.Type, b.at(i, k).any())); err != nil {
 				return waybill.InvalidField(fmt.Sprintf("rows[%d].%s", i, c.Name), err.Error())
 			}
 		}
@@ -277,7 +277,7 @@ func (b *Batch) check() error {
 // inputCell returns an input as a cell; it was checked.
 func (b *Batch) inputCell(i, k int) Cell {
 	c := b.reader.service.Inputs[k]
-	v, err := typed(c, b.at(i, k).any())
+	v, err := typed(c, requested(c.Type, b.at(i, k).any()))
 	if err != nil {
 		v = nil
 	}

@@ -117,7 +117,18 @@ func (v *View) knows() func(name string) bool {
 // pushed are the rows of a push.
 func pushed(v *View, rows []map[string]any) incoming {
 	known := v.knows()
-	return incoming{rows: len(rows), get: func(i int, name string) any { return rows[i][name] }, at: func(i int) string { return "rows[" + strconv.Itoa(i) + "]." },
+	exacting := map[string]Type{} // columns that a double may not do for
+	for _, c := range slices.Concat(v.Entity.Keys, v.Features) {
+		if c.Type == DecimalT || c.Type.elem() == DecimalT {
+			exacting[c.Name] = c.Type
+		}
+	}
+	return incoming{rows: len(rows), get: func(i int, name string) any {
+		if t, ok := exacting[name]; ok {
+			return requested(t, rows[i][name])
+		}
+		return rows[i][name]
+	}, at: func(i int) string { return "rows[" + strconv.Itoa(i) + "]." },
 		names: func(i int) []string { return slices.Sorted(maps.Keys(rows[i])) }, known: known,
 		extra: func(i int) (out []string) {
 			for name := range rows[i] {
@@ -271,6 +282,8 @@ func jsonCell(v any) any {
 		}
 		return v
 	case float32:
+		return jsonCell(float64(v))
+	case rounded:
 		return jsonCell(float64(v))
 	case string:
 		if len(v) > maxHeldText {

@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -223,6 +224,8 @@ func toDecimal(v any) (Decimal, error) {
 		text = v
 	case int64:
 		text = strconv.FormatInt(v, 10)
+	case rounded:
+		return "", fmt.Errorf("is %s, and as a number it may have lost digits on its way: numbers are exact up to 15 digits; give decimals as strings", describe(v))
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return "", errors.New("is not a finite number; give one, or null where the value is unknown")
@@ -236,6 +239,59 @@ func toDecimal(v any) (Decimal, error) {
 		return "", fmt.Errorf("is %s, which %w", describe(v), err)
 	}
 	return d, nil
+}
+
+// rounded is a number of a request for a decimal column that may be another one than was written: JSON's numbers come in
+// doubles, which keep any 15 digits, and not any 16 (DBL_DIG of IEC 60559, ISO C 5.2.4.2.2).
+type rounded float64
+
+// requested finds the numbers that are rounded in a value of a request for a column of type t. Doubles of files and of
+// expressions are what they are, and are not asked.
+func requested(t Type, v any) any {
+	switch v := v.(type) {
+	case float64:
+		if t == DecimalT && !exact(v) {
+			return rounded(v)
+		}
+	case []any:
+		if t.elem() != DecimalT {
+			return v
+		}
+		out := make([]any, len(v))
+		for i, x := range v {
+			out[i] = requested(DecimalT, x)
+		}
+		return out
+	}
+	return v
+}
+
+// exactDigits is how many digits a decimal number may have to be given again by its double, whatever they are.
+const exactDigits = 15
+
+// ExactNumber says whether the text of a JSON number, read as a float64, surely gives the same number again. Doors take the
+// text of others as it is: a string in its place means the same to every numeric column.
+func ExactNumber(text string) bool {
+	if len(text) <= exactDigits {
+		return true
+	}
+	digits := 0
+	for _, c := range []byte(text) {
+		switch {
+		case c == 'e' || c == 'E':
+			return digits <= exactDigits
+		case c >= '1' && c <= '9' || c == '0' && digits > 0:
+			digits++
+		}
+	}
+	return digits <= exactDigits
+}
+
+// exact says whether x be the double of one decimal of at most 15 digits only.
+func exact(x float64) bool {
+	var buf [32]byte
+	digits, _, _ := bytes.Cut(strconv.AppendFloat(buf[:0], math.Abs(x), 'e', -1, 64), []byte("e"))
+	return len(digits) <= exactDigits+len(".") && math.Abs(x) < 1<<53
 }
 
 // elements returns what a list or vector is made of: a Go slice, or the JSON array in a text, as CSV has it.

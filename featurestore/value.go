@@ -197,6 +197,8 @@ func describe(v any) string {
 		return "the text " + strconv.QuoteToGraphic(short(v))
 	case float64:
 		return "the number " + strconv.FormatFloat(v, 'g', -1, 64)
+	case rounded:
+		return describe(float64(v))
 	case int64:
 		return "the number " + strconv.FormatInt(v, 10)
 	case bool:

@@ -21,6 +21,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"waybill"
+	"waybill/featurestore"
+	featurestorev1 "waybill/proto/waybill/featurestore/v1"
 )
 
 // bounded lets in what the gateway can be trusted with: a body within its bound (by its stated length at once, by its
@@ -93,14 +95,57 @@ type jsonForm struct{ runtime.JSONPb }
 
 // NewDecoder reads requests.
 func (j *jsonForm) NewDecoder(r io.Reader) runtime.Decoder {
-	d := j.JSONPb.NewDecoder(r)
 	return runtime.DecoderFunc(func(v any) error {
-		err := d.Decode(v)
+		switch v.(type) {
+		case *featurestorev1.PushRowsRequest, *featurestorev1.ReadOnlineRequest:
+			body, err := io.ReadAll(r) // which is in memory
+			if err != nil {
+				return fmt.Errorf("read body: %w", err)
+			}
+			r = bytes.NewReader(quoteLong(body))
+		}
+		err := j.JSONPb.NewDecoder(r).Decode(v)
 		if err == nil || errors.Is(err, io.EOF) {
 			return err
 		}
 		return errors.New("the body does not fit: " + readable(err.Error()) + "; the fields are described in /openapi.json")
 	})
+}
+
+// quoteLong puts those numbers of the rows of a body into quotes that have more digits than a double keeps, since a
+// google.protobuf.Value has no other number: int64 and decimal columns read them exactly from text, and the others as they
+// would the number. body has been found to be JSON; rows are what lies three levels deep.
+func quoteLong(body []byte) []byte {
+	var out []byte
+	depth, done := 0, 0
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case c == '"':
+			for i++; i < len(body) && body[i] != '"'; i++ {
+				if body[i] == '\\' {
+					i++
+				}
+			}
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		case c == '-' || c >= '0' && c <= '9':
+			first := i
+			for i+1 < len(body) && bytes.IndexByte([]byte("0123456789+-.eE"), body[i+1]) >= 0 {
+				i++
+			}
+			if depth >= 3 && !featurestore.ExactNumber(string(body[first:i+1])) {
+				out = append(append(out, body[done:first]...), '"')
+				out = append(append(out, body[first:i+1]...), '"')
+				done = i + 1
+			}
+		}
+	}
+	if done == 0 {
+		return body
+	}
+	return append(out, body[done:]...)
 }
 
 var fieldName = regexp.MustCompile(`(field )([a-z][A-Za-z0-9]*)`)

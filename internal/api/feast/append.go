@@ -2,6 +2,7 @@ package feast
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"math"
 	"strconv"
 	"time"
@@ -152,6 +153,8 @@ func appendValue(b []byte, v any) (out []byte, null bool) {
 		return strconv.AppendInt(b, v, 10), false
 	case float64:
 		return appendNumber(b, v)
+	case json.Number: // of a request, as it came
+		return append(b, v...), false
 	case string:
 		return appendText(b, v), false
 	case featurestore.Decimal:

@@ -1,6 +1,7 @@
 package feast
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"waybill"
+	"waybill/featurestore"
 )
 
 // maxDepth bounds how deeply a body may be nested.
@@ -210,8 +212,8 @@ func (s *scanner) bool() (bool, error) {
 	return false, s.literal("false")
 }
 
-// number reads an int64 where the text is a whole number that fits, else a float64. A number too large for a float is
-// refused: it would become an infinity.
+// number reads an int64 where the text is a whole number that fits, a json.Number where it has more digits than a float64
+// keeps, else a float64. A number too large for a float is refused: it would become an infinity.
 func (s *scanner) number() (any, error) {
 	start, whole := s.at, true
 	digits := func() bool {
@@ -252,10 +254,13 @@ func (s *scanner) number() (any, error) {
 	if err != nil || math.IsInf(x, 0) {
 		return nil, waybill.InvalidField("body", fmt.Sprintf("holds a number too large for 64 bits before byte %d; give a smaller one or null", s.at))
 	}
+	if text := s.text[start:s.at]; !featurestore.ExactNumber(text) {
+		return json.Number(text), nil
+	}
 	return x, nil
 }
 
-// value reads null, a truth value, a number (int64 or float64), a text or a list of these ([]any). Objects are refused:
+// value reads null, a truth value, a number (see number), a text or a list of these ([]any). Objects are refused:
 // there are no maps among our types.
 func (s *scanner) value(depth int) (any, error) {
 	switch c := s.next(); {

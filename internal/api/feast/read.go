@@ -2,6 +2,7 @@ package feast
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -202,13 +203,31 @@ func fill(r *featurestore.Reader, b *featurestore.Batch, f *frame) error {
 }
 
 // incoming turns a value of the protocol into one that the store takes: times come as seconds since 1970, alone or in lists.
+// A number of more digits than a float64 keeps stays text for a decimal, which is exact.
 func incoming(t featurestore.Type, v any) any {
-	if list, ok := v.([]any); ok && t == "list<timestamp>" {
+	if list, ok := v.([]any); ok {
+		elem := featurestore.Type("")
+		switch t {
+		case "list<timestamp>":
+			elem = featurestore.Timestamp
+		case "list<decimal>":
+			elem = featurestore.DecimalT
+		}
 		out := make([]any, len(list))
 		for i, x := range list {
-			out[i] = incoming(featurestore.Timestamp, x)
+			out[i] = incoming(elem, x)
 		}
 		return out
+	}
+	if n, ok := v.(json.Number); ok {
+		if t == featurestore.DecimalT {
+			return n.String()
+		}
+		x, err := n.Float64()
+		if err != nil { // cannot be: the scanner has read it
+			return n.String()
+		}
+		v = x
 	}
 	if t != featurestore.Timestamp {
 		return v

@@ -1767,7 +1767,11 @@ export interface components {
             endpoint?: components["schemas"]["Endpoint"];
             changed?: boolean;
         };
-        /** @description PushRowsRequest carries at most 10,000 rows: join keys, features and event_time (RFC 3339) by name. */
+        /**
+         * @description PushRowsRequest carries at most 10,000 rows: join keys, features and event_time (RFC 3339) by name. Numbers here are doubles:
+         *     give int64 values from 2^53 on and decimals of more than 15 digits as strings; otherwise they are refused, by name. Over REST
+         *     they may be JSON numbers: one of more than 15 digits is taken as the string of its digits.
+         */
         PushRowsBody: {
             /** 1 to 128 characters; the same id is accepted once */
             batch_id?: string;

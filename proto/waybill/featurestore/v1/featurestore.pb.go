@@ -1231,7 +1231,9 @@ func (x *GetServiceResponse) GetService() *Service {
 	return nil
 }
 
-// PushRowsRequest carries at most 10,000 rows: join keys, features and event_time (RFC 3339) by name.
+// PushRowsRequest carries at most 10,000 rows: join keys, features and event_time (RFC 3339) by name. Numbers here are doubles:
+// give int64 values from 2^53 on and decimals of more than 15 digits as strings; otherwise they are refused, by name. Over REST
+// they may be JSON numbers: one of more than 15 digits is taken as the string of its digits.
 type PushRowsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	View          string                 `protobuf:"bytes,1,opt,name=view,proto3" json:"view,omitempty"`
