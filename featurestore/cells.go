@@ -29,6 +29,34 @@ func readable(t arrow.DataType) error {
 	return fmt.Errorf("has the type %s; use bool, int, float, decimal, string, bytes, timestamp or a list of these", t)
 }
 
+// typeOf is the type that holds all values of a column of a file as they are, but for a decimal of more digits than ours: that
+// stays text.
+func typeOf(t arrow.DataType) Type {
+	switch t := t.(type) {
+	case *arrow.BooleanType:
+		return Bool
+	case *arrow.Int8Type, *arrow.Int16Type, *arrow.Int32Type, *arrow.Uint8Type, *arrow.Uint16Type:
+		return Int32
+	case *arrow.Int64Type, *arrow.Uint32Type:
+		return Int64
+	case *arrow.Float32Type:
+		return Float32
+	case *arrow.Float64Type:
+		return Float64
+	case *arrow.BinaryType:
+		return Bytes
+	case *arrow.TimestampType, *arrow.Date32Type:
+		return Timestamp
+	case *arrow.Decimal128Type:
+		if t.Scale <= decimalScale && t.Precision-t.Scale <= decimalDigits-decimalScale {
+			return DecimalT
+		}
+	case *arrow.ListType:
+		return "list<" + typeOf(t.Elem()) + ">"
+	}
+	return String
+}
+
 // instantOf converts a timestamp without the wrap that nanoseconds in 64 bits have. Those beyond all calendars become the end of
 // Go's: toTime refuses them by their year.
 func instantOf(v arrow.Timestamp, unit arrow.TimeUnit) time.Time {

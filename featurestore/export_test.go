@@ -104,6 +104,23 @@ func ReadStream(next Messages) error {
 // Convert reads a value of a file as one of a type.
 func Convert(t Type, v any) (any, error) { return convert(t, v) }
 
+// TextKernel is the kernel of the hubs before.
+const TextKernel = textKernel
+
+// CreateBy makes a training set as a hub with that kernel did.
+func (s *Store) CreateBy(ctx context.Context, actor waybill.Actor, req TrainingSetRequest, kernel string) (TrainingSet, error) {
+	t, spine, err := s.recipeOf(ctx, actor, req)
+	if err != nil {
+		return TrainingSet{}, err
+	}
+	t.Kernel = kernel
+	j, err := s.join(ctx, actor.Tenant, &t, spine)
+	if err != nil {
+		return TrainingSet{}, err
+	}
+	return s.store(ctx, actor, &t, j, spine)
+}
+
 // KeepParts makes builds keep every part, however small.
 func (s *Store) KeepParts() { s.partCells = 1 }
 

@@ -66,13 +66,15 @@ func openParquet(data []byte, accept head, bounded bool) (_ *source, err error) 
 	if len(rd.Manifest.Fields) != len(names) {
 		return nil, waybill.InvalidField("file", "describes its columns twice, and differently")
 	}
+	types := make([]arrow.DataType, len(names))
 	for i := range rd.Manifest.Fields {
+		types[i] = rd.Manifest.Fields[i].Field.Type
 		if err := readable(rd.Manifest.Fields[i].Field.Type); err != nil {
 			return nil, waybill.InvalidField("column "+short(names[i]), err.Error())
 		}
 	}
 	p := &parquetFile{f: f, rd: rd, mem: mem, names: names, rows: int(f.NumRows()), bounded: bounded}
-	return &source{names: names, pieces: p.pieces}, nil
+	return &source{names: names, types: types, pieces: p.pieces}, nil
 }
 
 // readOwn reads a whole Parquet file that was written here.

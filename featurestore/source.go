@@ -40,6 +40,7 @@ const pieceRows = rowGroup
 // some of them may have to be read again.
 type source struct {
 	names []string
+	types []arrow.DataType // of the columns, as a Parquet file says; nil when all are texts
 	// pieces begins to read from the first row on. The function it returns ends with io.EOF. It may be called by one
 	// goroutine after another, and a panic of a library over malformed bytes is an error of it.
 	pieces func() func() (*piece, error)
@@ -86,6 +87,7 @@ func rowLine(first int) func(i int) string {
 // table is a source in memory as a whole.
 type table struct {
 	names []string
+	types []arrow.DataType // as a source has them
 	rows  int
 	cell  func(row, col int) any
 	line  func(row int) string // how people find a row in the file
@@ -101,9 +103,17 @@ func (t *table) column(name string) int {
 	return -1
 }
 
+// typeOf is the type of a column.
+func (t *table) typeOf(c int) Type {
+	if t.types == nil {
+		return String
+	}
+	return typeOf(t.types[c])
+}
+
 // table reads all of a source.
 func (s *source) table() (*table, error) {
-	t := &table{names: s.names}
+	t := &table{names: s.names, types: s.types}
 	var pieces []*piece
 	uniform := true // but for the last one
 	for next := s.pieces(); ; {

@@ -24,8 +24,15 @@ import (
 	"waybill/lineage"
 )
 
-// kernel names the version of the join and of the file writer: the same recipe and kernel give the same bytes.
-const kernel = "asof 3, " + writerVersion
+// A kernel names the version of the join and of the file writer: the same recipe and kernel give the same bytes.
+const (
+	kernel = "asof 4, " + writerVersion
+	// textKernel is the one before, which this hub has too: it makes text of the spine's own columns, whatever their type is.
+	textKernel = "asof 3, " + writerVersion
+)
+
+// knownKernel says whether this hub gives the bytes that a kernel gives.
+func knownKernel(name string) bool { return name == kernel || name == textKernel }
 
 // maxResultCells bounds a training set in memory.
 const maxResultCells = 100_000_000

@@ -123,7 +123,7 @@ func (s *Store) ablatable(ctx context.Context, tenant waybill.Tenant, digest str
 	if base, err = s.TrainingSet(ctx, tenant, digest); err != nil {
 		return base, err
 	}
-	if base.Kernel != kernel {
+	if !knownKernel(base.Kernel) {
 		return base, waybill.Errorf(waybill.Conflict, "training set %s was made by kernel %q and this hub has %q: make it again first", digest, base.Kernel, kernel)
 	}
 	if len(groups) > maxGroups {

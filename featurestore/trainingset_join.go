@@ -187,7 +187,13 @@ func (p *plan) examples(in *table, t *TrainingSet) (*examples, error) {
 			e.inputs = append(e.inputs, array.MakeArrayOfNull(memory.DefaultAllocator, arrowType(input.Type), in.rows))
 			continue
 		}
-		a, err := buildColumn(input.Type, in.rows, func(i int) (any, error) { return typed(input, in.cell(i, n)) },
+		a, err := buildColumn(input.Type, in.rows, func(i int) (any, error) {
+			v, err := typed(input, in.cell(i, n))
+			if text, ok := in.cell(i, n).(string); ok && t.Kernel == textKernel && input.Type == String && errors.Is(err, errZero) {
+				return strings.ToValidUTF8(text, "\uFFFD"), nil // which was text to that kernel
+			}
+			return v, err
+		},
 			func(i int, err error) error { return badCell(in.line(i), input.Name, err) })
 		if err != nil {
 			return nil, err
@@ -328,7 +334,9 @@ func (p *plan) reads(expression int) (out []waybill.FeatureRef) {
 	return out
 }
 
-// spineColumn types a column of the spine: the time, the label, an input of the service, or text.
+// spineColumn types a column of the spine: the time, the label, an input of the service, or a column of the spine's own, which
+// keeps its type. The values of the last are held against the bounds of that type (a number is finite, NaN is null), but
+// text may be any. A CSV file has texts only.
 func (p *plan) spineColumn(in *table, c int, e *examples, t *TrainingSet) (Type, arrow.Array, error) {
 	name := in.names[c]
 	bad := func(i int, err error) error { return badCell(in.line(i), name, err) }
@@ -348,6 +356,10 @@ func (p *plan) spineColumn(in *table, c int, e *examples, t *TrainingSet) (Type,
 		}
 	} else if n := slices.IndexFunc(p.service.Inputs, func(c Column) bool { return c.Name == name }); n >= 0 {
 		return p.service.Inputs[n].Type, e.shown[n], nil
+	}
+	if own := in.typeOf(c); own != String && t.Kernel != textKernel {
+		a, err := buildColumn(own, in.rows, func(i int) (any, error) { return typed(Column{Type: own}, in.cell(i, c)) }, bad)
+		return own, a, err
 	}
 	a, err := buildColumn(String, in.rows, func(i int) (any, error) {
 		switch v := in.cell(i, c).(type) {

@@ -53,7 +53,7 @@ func (s *Store) StartRebuild(ctx context.Context, actor waybill.Actor, digest st
 
 // otherKernel says why the bytes of a training set cannot be compared; "" when they can.
 func otherKernel(t *TrainingSet) string {
-	if t.Kernel == kernel {
+	if knownKernel(t.Kernel) {
 		return ""
 	}
 	return fmt.Sprintf("it was made by kernel %q and this hub has %q: the values can be compared, the bytes cannot", t.Kernel, kernel)

@@ -87,7 +87,7 @@ func (b *building) failed(ctx context.Context, cause error, tries int) (again bo
 
 // run makes what was ordered. It ends soon after the build is cancelled.
 func (b *building) run(ctx context.Context, o *order) (err error) {
-	if o.set.Kernel != kernel {
+	if !knownKernel(o.set.Kernel) {
 		return waybill.Errorf(waybill.Conflict, "the build was started by a hub with kernel %q and this one has %q: start it again", o.set.Kernel, kernel)
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, buildingKey{}, b))
