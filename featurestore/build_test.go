@@ -185,6 +185,53 @@ func TestBuild_SaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// The error of a build, which is kept and shown to all who may read builds, names the row and the column and says what would be
+// right. It does not tell what stands there, which may be personal.
+func TestBuild_TellsNoCell(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := setup(t)
+	b.apply(t, everyType)
+	b.apply(t, "kind: Service\nname: logs\ninputs: [{name: warehouse, type: string, pattern: 'W.*'}, {name: x, type: float64, min: 0}, {name: tags, type: \"list<int64>\"}]\n"+
+		"features: [\"warehouse_load@latest:queue\"]\nexpressions: [{name: cut, type: float64, expr: \"1.0 / (x - 77.5)\"}, {name: picked, type: int64, expr: \"tags[0] / tags[1]\"}]\n")
+	q := queueing(t, b)
+	at := b.now.Format(time.RFC3339)
+	for _, c := range []struct{ service, spine, want string }{
+		{"route-risk", "warehouse,km,at,late\nny,2," + at + ",1\nny,erika@example.com," + at + ",1\n", "line 3, km: is text; give float64"},
+		{"route-risk", "warehouse,km,at,late\nny,2,erika@example.com,1\n", "line 2, at: is text; give a time as 2026-04-10T18:00:00Z"},
+		{"route-risk", "warehouse,km,at,late\nny,2,1876-05-04,1\n", "line 2, at: is text; give a time in the years 1900 to 2200"},
+		{"route-risk", "warehouse,km,at,late\nny,2," + at + ",1e999\n", "line 2, late: is infinite or too large for float64; give a finite number"},
+		{"all", "thing,price,at,late\nerika!,1," + at + ",1\n", "line 2, thing: is text that is not base64; give bytes in base64"},
+		{"all", "thing,price,at,late\nAQ==,1.23456789012," + at + ",1\n", "line 2, price: is text, which is not a decimal number of at most 38 digits, 9 of them after the point"},
+		{"logs", "warehouse,x,at,late\nErika Muster,1," + at + ",1\n", "line 2, warehouse: is text that does not match W.*"},
+		{"logs", "warehouse,x,at,late\nW,-77.5," + at + ",1\n", "line 2, x: is outside 0 to ∞"},
+		{"logs", "warehouse,x,tags,at,late\nW,1,\"[1,\"\"erika\"\"]\"," + at + ",1\n", "line 2, tags: has an element [1] that is text; give int64"},
+		{"logs", "warehouse,x,tags,at,late\nW,1,\"[77,0]\"," + at + ",1\n", "line 2, the expressions: expressions[1].expr has no result for this row, or none of its type"},
+	} {
+		req := b.request(c.spine)
+		req.Service.Name = c.service
+		k, err := q.StartTrainingSet(ctx, ann, req)
+		if err != nil {
+			t.Fatalf("%s: %v", c.want, err)
+		}
+		if err := q.BuildTrainingSet(ctx, k.ID.String()); err != nil {
+			t.Fatalf("%s: %v", c.want, err)
+		}
+		if k, err = q.TrainingSetBuild(ctx, "acme", k.ID); err != nil || k.State != featurestore.BuildFailed || waybill.CodeOf(k.Err) != waybill.Invalid || !strings.HasPrefix(k.Err.Error(), c.want) {
+			t.Errorf("%+v, %v; want %s", k, err, c.want)
+		}
+		var kept string
+		if err := b.pool.QueryRow(ctx, "SELECT error::text FROM featurestore.training_set_build WHERE id = $1", k.ID).Scan(&kept); err != nil {
+			t.Fatal(err)
+		}
+		for _, cell := range []string{"rika", "1876", "77", "1.2345", "1e999"} {
+			if strings.Contains(kept, cell) || strings.Contains(q.log(), cell) {
+				t.Errorf("%s is kept with %s\n%s", kept, cell, q.log())
+			}
+		}
+	}
+}
+
 // A build whose hub stops when all views are joined goes on with what was kept, also when a part of that is damaged, and
 // gives the bytes of one that nothing happened to.
 func TestBuild_GoesOn(t *testing.T) {

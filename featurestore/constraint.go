@@ -109,10 +109,10 @@ func (c *Column) heldTo(s string) error {
 		return err
 	}
 	if len(c.Values) > 0 && !slices.Contains(c.Values, s) {
-		return fmt.Errorf("is %s; use one of %s", strconv.QuoteToGraphic(short(s)), strings.Join(c.Values, ", "))
+		return &wrongValue{"is " + strconv.QuoteToGraphic(short(s)) + "; use one of " + strings.Join(c.Values, ", "), "is text; use one of " + strings.Join(c.Values, ", ")}
 	}
 	if c.Pattern != nil && c.Pattern.re != nil && !c.Pattern.re.MatchString(s) {
-		return fmt.Errorf("is %s, which does not match %s", strconv.QuoteToGraphic(short(s)), c.Pattern)
+		return &wrongValue{"is " + strconv.QuoteToGraphic(short(s)) + ", which does not match " + c.Pattern.String(), "is text that does not match " + c.Pattern.String()}
 	}
 	if strings.IndexByte(s, 0) >= 0 {
 		return errZero

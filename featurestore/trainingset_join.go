@@ -149,8 +149,10 @@ type examples struct {
 	line   func(row int) string
 }
 
+// badCell names a cell of a spine. What stands in it is not told: it may be personal, and the error of a build is kept, for all
+// who may read builds.
 func badCell(line, column string, err error) error {
-	return waybill.InvalidField(line+", "+column, err.Error())
+	return waybill.InvalidField(line+", "+column, hiding(err))
 }
 
 // buildColumn makes a column of n values; value's error is a remedy.
@@ -413,6 +415,9 @@ func (p *plan) compute(ctx context.Context, e *examples, features []arrow.Array,
 			}
 		}
 		cells, err := p.evaluate(cells)
+		if waybill.CodeOf(err) == waybill.Invalid {
+			return nil, badCell(e.line(i), "the expressions", err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", e.line(i), err)
 		}

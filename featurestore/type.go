@@ -212,7 +212,7 @@ func toBytes(v any) ([]byte, error) {
 		}
 		return b, nil
 	}
-	return nil, fmt.Errorf("is %s; give bytes in base64", describe(v))
+	return nil, wrongly(v, "is %s; give bytes in base64")
 }
 
 func toDecimal(v any) (Decimal, error) {
@@ -225,18 +225,18 @@ func toDecimal(v any) (Decimal, error) {
 	case int64:
 		text = strconv.FormatInt(v, 10)
 	case rounded:
-		return "", fmt.Errorf("is %s, and as a number it may have lost digits on its way: numbers are exact up to 15 digits; give decimals as strings", describe(v))
+		return "", wrongly(v, "is %s, and as a number it may have lost digits on its way: numbers are exact up to 15 digits; give decimals as strings")
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return "", errors.New("is not a finite number; give one, or null where the value is unknown")
 		}
 		text = strconv.FormatFloat(v, 'f', -1, 64)
 	default:
-		return "", fmt.Errorf("is %s; give decimal", describe(v))
+		return "", wrongly(v, "is %s; give decimal")
 	}
 	d, err := ParseDecimal(text)
 	if err != nil {
-		return "", fmt.Errorf("is %s, which %w", describe(v), err)
+		return "", wrongly(v, "is %s, which %s", err)
 	}
 	return d, nil
 }
@@ -313,7 +313,7 @@ func elements(t Type, v any) ([]any, error) {
 		d.UseNumber()
 		var out []any
 		if err := d.Decode(&out); err != nil || d.More() || out == nil {
-			return nil, fmt.Errorf("is %s; give %s as a JSON array", describe(v), t)
+			return nil, wrongly(v, "is %s; give %s as a JSON array", t)
 		}
 		for i, x := range out {
 			if n, ok := x.(json.Number); ok {
@@ -322,7 +322,7 @@ func elements(t Type, v any) ([]any, error) {
 		}
 		return out, nil
 	}
-	return nil, fmt.Errorf("is %s; give %s", describe(v), t)
+	return nil, wrongly(v, "is %s; give %s", t)
 }
 
 // toList converts a list; its elements are never null.
@@ -338,7 +338,7 @@ func toList(t Type, v any) ([]any, error) {
 	for i, x := range in {
 		y, err := typed(Column{Type: t.elem(), Required: true}, x)
 		if err != nil {
-			return nil, fmt.Errorf("has an element [%d] that %w", i, err)
+			return nil, wrongElement(i, err)
 		}
 		if y == nil { // NaN
 			return nil, fmt.Errorf("has an element [%d] that is not a number; give one", i)
@@ -372,7 +372,7 @@ func toVector(t Type, v any) ([]float32, error) {
 		for i, x := range in {
 			f, err := convert(Float32, x)
 			if err != nil {
-				return nil, fmt.Errorf("has an element [%d] that %w", i, err)
+				return nil, wrongElement(i, err)
 			}
 			if x, ok := f.(float64); ok {
 				out[i] = float32(x)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -45,7 +46,7 @@ func typed(c Column, v any) (any, error) {
 			return nil, fmt.Errorf("is infinite or too large for %s; give a finite number", c.Type)
 		}
 		if c.Min != nil && x < *c.Min || c.Max != nil && x > *c.Max {
-			return nil, fmt.Errorf("is %v, outside %s", x, span(c))
+			return nil, &wrongValue{fmt.Sprintf("is %v, outside %s", x, span(c)), "is outside " + span(c)}
 		}
 	}
 	if s, ok := out.(string); ok {
@@ -73,7 +74,7 @@ func span(c Column) string {
 }
 
 func convert(t Type, v any) (any, error) {
-	wrong := func() error { return fmt.Errorf("is %s; give %s", describe(v), t) }
+	wrong := func() error { return wrongly(v, "is %s; give %s", t) }
 	switch t {
 	case Bool:
 		switch v := v.(type) {
@@ -96,7 +97,7 @@ func convert(t Type, v any) (any, error) {
 				return nil, wrong()
 			}
 			if math.Abs(v) >= 1<<53 { // 2^53 + 1 arrives as 2^53
-				return nil, fmt.Errorf("is the number %g, too large to be exact; give whole numbers from 2^53 on as text", v)
+				return nil, wrongly(v, "is %s, too large to be exact; give whole numbers from 2^53 on as text")
 			}
 			n = int64(v)
 		case string:
@@ -159,7 +160,7 @@ func convert(t Type, v any) (any, error) {
 func toTime(v any) (time.Time, error) {
 	t, err := storedTime(v)
 	if err == nil && (t.Year() < minYear || t.Year() > maxYear) {
-		return time.Time{}, fmt.Errorf("is %s; give a time in the years %d to %d", describe(v), minYear, maxYear)
+		return time.Time{}, wrongly(v, "is %s; give a time in the years %d to %d", minYear, maxYear)
 	}
 	return t, err
 }
@@ -178,7 +179,7 @@ func storedTime(v any) (time.Time, error) {
 			}
 		}
 	}
-	return time.Time{}, fmt.Errorf("is %s; give a time as 2026-04-10T18:00:00Z", describe(v))
+	return time.Time{}, wrongly(v, "is %s; give a time as 2026-04-10T18:00:00Z")
 }
 
 // restore converts a stored value to a column's Go type. Unlike convert it holds it against no bounds.
@@ -187,6 +188,51 @@ func restore(t Type, v any) (any, error) {
 		return storedTime(v)
 	}
 	return convert(t, v)
+}
+
+// wrongValue is what is wrong with a value, in words that show it and in words that do not: these are kept and shown to others
+// than who gave it.
+type wrongValue struct{ shown, hidden string }
+
+// Error shows the value.
+func (e *wrongValue) Error() string { return e.shown }
+
+// wrongly says what is wrong with v, which stands in the place of the first verb.
+func wrongly(v any, format string, args ...any) error {
+	say := func(v string) string { return fmt.Sprintf(format, append([]any{v}, args...)...) }
+	return &wrongValue{say(describe(v)), say(natureOf(v))}
+}
+
+// wrongElement says what is wrong with element i of a list.
+func wrongElement(i int, err error) error {
+	at := fmt.Sprintf("has an element [%d] that ", i)
+	return &wrongValue{at + err.Error(), at + hiding(err)}
+}
+
+// hiding is a remedy without the value that it is about. Of an expression it does not tell what came out.
+func hiding(err error) string {
+	var w *wrongValue
+	var e *waybill.Error
+	switch {
+	case errors.As(err, &w):
+		return w.hidden
+	case errors.As(err, &e) && len(e.Violations) > 0:
+		return e.Violations[0].Field + " has no result for this row, or none of its type; read the service with the row's inputs to see why"
+	}
+	return err.Error()
+}
+
+// natureOf is describe without the value.
+func natureOf(v any) string {
+	switch v.(type) {
+	case string:
+		return "text"
+	case float64, int64, rounded:
+		return "a number"
+	case time.Time:
+		return "a time"
+	}
+	return describe(v)
 }
 
 func describe(v any) string {
