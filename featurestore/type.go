@@ -250,7 +250,7 @@ type rounded float64
 func requested(t Type, v any) any {
 	switch v := v.(type) {
 	case float64:
-		if t == DecimalT && !exact(v) {
+		if t == DecimalT && v-v == 0 && !exact(v) { // finite: others are refused for what they are
 			return rounded(v)
 		}
 	case []any:
