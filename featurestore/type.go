@@ -216,7 +216,7 @@ func toBytes(v any) ([]byte, error) {
 }
 
 func toDecimal(v any) (Decimal, error) {
-	text := ""
+	var text string
 	switch v := v.(type) {
 	case Decimal:
 		return v, nil

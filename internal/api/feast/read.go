@@ -212,6 +212,7 @@ func incoming(t featurestore.Type, v any) any {
 			elem = featurestore.Timestamp
 		case "list<decimal>":
 			elem = featurestore.DecimalT
+		default: // the elements are as they came
 		}
 		out := make([]any, len(list))
 		for i, x := range list {
