@@ -122,7 +122,7 @@ func TestTrainingSet_SpineKeepsItsTypes(t *testing.T) {
 			t.Errorf("%s is %q and %q in CSV; want %q and nothing", c.Name, got, lines[2][4+i], w.csv)
 		}
 	}
-	if again, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !again.Equal {
+	if again, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !again.Equal {
 		t.Errorf("rebuilt: %+v, %v", again, err)
 	}
 }
@@ -163,7 +163,7 @@ func TestTrainingSet_OfTheKernelBefore(t *testing.T) {
 	if err != nil || before.Digest != "735567816b658840d67f46c3c1a76c049523e15b3df9296bbf540562ec6e2283" || before.Columns[6].Type != featurestore.String {
 		t.Fatalf("%+v, %v", before, err)
 	}
-	if again, err := b.store.RebuildTrainingSet(ctx, "acme", before.Digest); err != nil || !again.Equal {
+	if again, err := b.store.RebuildTrainingSet(ctx, ann, before.Digest); err != nil || !again.Equal {
 		t.Errorf("rebuilt: %+v, %v", again, err)
 	}
 	if a, err := b.store.AblateTrainingSet(ctx, ann, before.Digest, nil); err != nil || len(a.Variants) != 1 || a.Variants[0].Kernel != before.Kernel {
@@ -177,7 +177,7 @@ func TestTrainingSet_OfTheKernelBefore(t *testing.T) {
 	zero := b.request("warehouse,km,at,late\nn\x00y,2," + b.now.Format(time.RFC3339) + ",1\n")
 	if set, err := b.store.CreateBy(ctx, ann, zero, featurestore.TextKernel); err != nil {
 		t.Error(err)
-	} else if again, err := b.store.RebuildTrainingSet(ctx, "acme", set.Digest); err != nil || !again.Equal {
+	} else if again, err := b.store.RebuildTrainingSet(ctx, ann, set.Digest); err != nil || !again.Equal {
 		t.Errorf("rebuilt: %+v, %v", again, err)
 	}
 }

@@ -55,9 +55,10 @@ func TestBucket_PutNamedAgain(t *testing.T) {
 	if _, err := bucket.Open(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
-	behind := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: c.Endpoint})
-	direct := behind.Director
-	behind.Director = func(r *http.Request) { host := r.Host; direct(r); r.Host = host } // which is signed
+	behind := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: c.Endpoint})
+		r.Out.Host = r.In.Host // which is signed
+	}}
 	puts := 0
 	var sums []string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
