@@ -55,8 +55,9 @@ func TestBucket_PutNamedAgain(t *testing.T) {
 	if _, err := bucket.Open(context.Background(), c); err != nil {
 		t.Fatal(err)
 	}
+	store := &url.URL{Scheme: "http", Host: c.Endpoint}
 	behind := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(&url.URL{Scheme: "http", Host: c.Endpoint})
+		r.SetURL(store)
 		r.Out.Host = r.In.Host // which is signed
 	}}
 	puts := 0
