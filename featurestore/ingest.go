@@ -32,7 +32,7 @@ type IngestRequest struct {
 	Columns map[string]string  // file column → view column, for those that are named differently
 	Mode    Mode               // what happens to bad rows; "" is Reject
 	Body    io.Reader          // at most MaxFileBytes with MaxFileRows rows
-	Size    int64              // bytes of Body; 0 when that is not known
+	Size    int64              // how many bytes Body must have; 0 when that is not known
 	Rows    int64              // of IngestArrow: how many there must be; 0 for any number
 }
 

@@ -2,10 +2,10 @@ package featurestore
 
 import (
 	"runtime"
-	"sync"
 	"sync/atomic"
 
 	"github.com/apache/arrow/go/v17/arrow"
+	"golang.org/x/sync/errgroup"
 )
 
 // fill puts the rows of a commit's file, known since knowledge (µs), on all processors: each of them takes some of the
@@ -19,51 +19,55 @@ func (o *arena) fill(recs []arrow.Record, knowledge, seq, now int64) error {
 	workers := min(runtime.GOMAXPROCS(0), onlineShards)
 	hashes := make([][]uint64, len(recs))
 	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for {
-				n := int(next.Add(1)) - 1
-				if n >= len(recs) {
-					return
+	if err := side(workers, func(int) error {
+		for {
+			n := int(next.Add(1)) - 1
+			if n >= len(recs) {
+				return nil
+			}
+			hashes[n] = make([]uint64, recs[n].NumRows())
+			for i := range hashes[n] {
+				hashes[n][i] = o.hash(check[n].keyOf(i))
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	return side(workers, func(w int) error {
+		rows := make([]int32, 0, packBatch)
+		for n, rec := range recs {
+			p, err := newPacker(l, v, rec) // has buffers of its own
+			if err != nil {
+				return err
+			}
+			put := func() {
+				b, ends := p.pack(rows, knowledge, seq)
+				from := 0
+				for k, end := range ends {
+					o.take(hashes[n][rows[k]], b[from:end], now)
+					from = end
 				}
-				hashes[n] = make([]uint64, recs[n].NumRows())
-				for i := range hashes[n] {
-					hashes[n][i] = o.hash(check[n].keyOf(i))
+				rows = rows[:0]
+			}
+			for i, h := range hashes[n] {
+				if shardOf(h)%workers != w {
+					continue
+				}
+				if rows = append(rows, int32(i)); len(rows) == packBatch {
+					put()
 				}
 			}
-		})
+			put()
+		}
+		return nil
+	})
+}
+
+// side runs f for each of 0 … n−1 side by side. A panic is an error.
+func side(n int, f func(i int) error) error {
+	var g errgroup.Group
+	for i := range n {
+		g.Go(func() error { return whole(func() error { return f(i) }) })
 	}
-	wg.Wait()
-	for w := range workers {
-		wg.Go(func() {
-			rows := make([]int32, 0, packBatch)
-			for n, rec := range recs {
-				p, err := newPacker(l, v, rec) // has buffers of its own
-				if err != nil {
-					return // cannot be: it was made before
-				}
-				put := func() {
-					b, ends := p.pack(rows, knowledge, seq)
-					from := 0
-					for k, end := range ends {
-						o.take(hashes[n][rows[k]], b[from:end], now)
-						from = end
-					}
-					rows = rows[:0]
-				}
-				for i, h := range hashes[n] {
-					if shardOf(h)%workers != w {
-						continue
-					}
-					if rows = append(rows, int32(i)); len(rows) == packBatch {
-						put()
-					}
-				}
-				put()
-			}
-		})
-	}
-	wg.Wait()
-	return nil
+	return g.Wait()
 }

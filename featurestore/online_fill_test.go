@@ -19,6 +19,8 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"pgregory.net/rapid"
+
+	"waybill"
 )
 
 // The rows of a file, put on all processors at once, are those that were put one after another: the same winner at every
@@ -187,20 +189,27 @@ func TestLaidFile(t *testing.T) {
 	}
 }
 
-// What a caller says of a file's size is a help, and no more.
+// A file is as long as its sender says, when he says it, and no memory is taken for promises.
 func TestReadFile(t *testing.T) {
 	t.Parallel()
-	text := strings.Repeat("0123456789", 100)
-	for _, size := range []int64{0, 1, 999, 1000, 1001, MaxFileBytes, MaxFileBytes + 1, -1} {
-		data, err := readFile(iotest.OneByteReader(strings.NewReader(text)), size)
-		if err != nil || string(data) != text {
-			t.Errorf("said to have %d bytes: %d, %v", size, len(data), err)
+	for _, n := range []int64{1, 1000, firstBytes - 1, firstBytes, firstBytes + 1, 3 * firstBytes} {
+		text := strings.Repeat("0123456789", int(n/10+1))[:n]
+		for _, size := range []int64{0, n} {
+			data, err := readFile(iotest.HalfReader(strings.NewReader(text)), size)
+			if err != nil || string(data) != text {
+				t.Errorf("%d bytes, said to be %d: %d, %v", n, size, len(data), err)
+			}
 		}
-		if cap(data) > 4*len(text) {
-			t.Errorf("said to have %d bytes: %d are held for %d", size, cap(data), len(text))
+		for size, code := range map[int64]waybill.Code{n + 1: waybill.Invalid, n - 1: waybill.Invalid, MaxFileBytes: waybill.Invalid, MaxFileBytes + 1: waybill.TooLarge, -1: waybill.Invalid} {
+			if _, err := readFile(strings.NewReader(text), size); size != 0 && waybill.CodeOf(err) != code {
+				t.Errorf("%d bytes, said to be %d: %v", n, size, err)
+			}
 		}
-		if _, err := readFile(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader(text))), size); !errors.Is(err, iotest.ErrTimeout) {
-			t.Errorf("cut, said to have %d bytes: %v", size, err)
+		broken := errors.New("the line broke")
+		for _, size := range []int64{0, n + 1, 5 * firstBytes} {
+			if _, err := readFile(io.MultiReader(strings.NewReader(text), iotest.ErrReader(broken)), size); !errors.Is(err, broken) {
+				t.Errorf("broken after %d bytes, said to be %d: %v", n, size, err)
+			}
 		}
 	}
 }

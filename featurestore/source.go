@@ -1,7 +1,6 @@
 package featurestore
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -204,31 +203,54 @@ func checkHead(names []string, field string, accept head) error {
 // anyNames accepts all names.
 func anyNames([]string) error { return nil }
 
-// readFile reads r to its end, at most MaxFileBytes. A size that is not 0 is how many there should be: they go straight to
-// where they stay.
+// firstBytes must have come before room is made for all that a sender promises.
+const firstBytes = 64 << 10
+
+// readFile reads r to its end, at most MaxFileBytes. A size that is not 0 is how many bytes there must be: they go straight
+// to where they stay.
 func readFile(r io.Reader, size int64) ([]byte, error) {
-	if size < 0 || size > MaxFileBytes {
-		size = 0
+	switch {
+	case size < 0:
+		return nil, waybill.InvalidField("size", "must not be negative; leave it out when it is not known")
+	case size > MaxFileBytes:
+		return nil, errFileTooLarge
+	case size > 0:
+		return readPromised(r, size)
 	}
-	data := make([]byte, 0, size)
-	n, err := io.ReadFull(r, data[:size])
-	data = data[:n]
-	if err == nil { // as it should be, or more
-		var more []byte
-		if more, err = io.ReadAll(io.LimitReader(r, MaxFileBytes+1-size)); len(more) > 0 {
-			data = append(data, more...)
-		}
-	} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
+	data, err := io.ReadAll(io.LimitReader(r, MaxFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read file: %w", err)
+	}
+	if len(data) > MaxFileBytes {
+		return nil, errFileTooLarge
+	}
+	return data, nil
+}
+
+var errFileTooLarge = waybill.Errorf(waybill.TooLarge, "the file has more than %d MiB; cut it into several", MaxFileBytes>>20)
+
+// readPromised reads exactly size bytes.
+func readPromised(r io.Reader, size int64) ([]byte, error) {
+	data := make([]byte, min(size, firstBytes))
+	n, err := io.ReadFull(r, data)
+	if err == nil && size > firstBytes {
+		all := make([]byte, size)
+		copy(all, data)
+		data = all
+		n, err = io.ReadFull(r, data[firstBytes:])
+		n += firstBytes
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, waybill.InvalidField("size", fmt.Sprintf("is %d bytes and %d came: the file was cut; nothing was written", size, n))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read file: %w", err)
 	}
-	if len(data) < cap(data)/2 { // far fewer than was said
-		data = bytes.Clone(data)
-	}
-	if len(data) > MaxFileBytes {
-		return nil, waybill.Errorf(waybill.TooLarge, "the file has more than %d MiB; cut it into several", MaxFileBytes>>20)
+	switch _, err := io.ReadFull(r, make([]byte, 1)); {
+	case err == nil:
+		return nil, waybill.InvalidField("size", fmt.Sprintf("is %d bytes and more came; nothing was written", size))
+	case !errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("read file: %w", err)
 	}
 	return data, nil
 }

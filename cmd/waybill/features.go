@@ -211,8 +211,9 @@ func formatOf(format, file string) (string, error) {
 	return format, nil
 }
 
-// sendFile streams a file in messages, with progress for files that take a while.
-func sendFile(env environment, name string, send func(chunk []byte, first bool) error) (err error) {
+// sendFile streams a file in messages, with progress for files that take a while. send is told how many bytes the file has;
+// 0 when it is none that knows.
+func sendFile(env environment, name string, send func(chunk []byte, first bool, size int64) error) (err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -225,11 +226,15 @@ func sendFile(env environment, name string, send func(chunk []byte, first bool) 
 	bar := progressbar.NewOptions64(st.Size(), progressbar.OptionSetWriter(env.Err), progressbar.OptionSetDescription(filepath.Base(name)),
 		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetVisibility(st.Size() > 8<<20))
+	size := int64(0)
+	if st.Mode().IsRegular() {
+		size = st.Size()
+	}
 	buf := make([]byte, sendChunk)
 	for first := true; ; first = false {
 		n, err := io.ReadFull(f, buf)
 		if n > 0 || first {
-			if err := send(buf[:n], first); err != nil && !errors.Is(err, io.EOF) { // io.EOF: the hub has answered already
+			if err := send(buf[:n], first, size); err != nil && !errors.Is(err, io.EOF) { // io.EOF: the hub has answered already
 				return err
 			} else if err != nil {
 				return nil
@@ -266,13 +271,10 @@ func newPush(cl *clientFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = sendFile(cl.env, file, func(b []byte, first bool) error {
+			err = sendFile(cl.env, file, func(b []byte, first bool, size int64) error {
 				m := &featurestorev1.IngestFileRequest{Chunk: b}
 				if first {
-					if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() {
-						m.Size = st.Size()
-					}
-					m.View, m.Format, m.BatchId, m.Columns, m.Mode = args[0], format, batch, columns, mode
+					m.Size, m.View, m.Format, m.BatchId, m.Columns, m.Mode = size, args[0], format, batch, columns, mode
 				}
 				return stream.Send(m)
 			})

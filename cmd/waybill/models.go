@@ -157,7 +157,7 @@ func upload(ctx context.Context, env environment, c *client, ref, file string) e
 	if err != nil {
 		return err
 	}
-	err = sendFile(env, file, func(b []byte, first bool) error {
+	err = sendFile(env, file, func(b []byte, first bool, _ int64) error {
 		m := &registryv1.UploadArtifactRequest{Chunk: b}
 		if first {
 			m.Model, m.Path = ref, filepath.Base(file)

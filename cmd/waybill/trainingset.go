@@ -69,7 +69,7 @@ func newTrainingSetCreate(cl *clientFlags) *cobra.Command {
 			if endpoint != "" {
 				err = stream.Send(head)
 			} else {
-				err = sendFile(cl.env, file, func(b []byte, first bool) error {
+				err = sendFile(cl.env, file, func(b []byte, first bool, _ int64) error {
 					m := &featurestorev1.CreateTrainingSetRequest{}
 					if first {
 						m = head

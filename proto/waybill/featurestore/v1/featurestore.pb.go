@@ -1473,7 +1473,7 @@ type IngestFileRequest struct {
 	Columns       map[string]string      `protobuf:"bytes,4,rep,name=columns,proto3" json:"columns,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // file column → view column
 	Chunk         []byte                 `protobuf:"bytes,5,opt,name=chunk,proto3" json:"chunk,omitempty"`
 	Mode          string                 `protobuf:"bytes,6,opt,name=mode,proto3" json:"mode,omitempty"`  // as in PushRowsRequest
-	Size          int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"` // of the file in bytes, when it is known; then memory for it is taken at once
+	Size          int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"` // how many bytes the file has; 0 when that is not known. Then a file that was cut is found
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
