@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"waybill"
+	"waybill/audit/evidence"
 	"waybill/internal/pg"
 )
 
@@ -101,12 +102,7 @@ func Enqueue(ctx context.Context, tx pgx.Tx, e Event) error {
 }
 
 // LeafHash is RFC 6962's: SHA-256 of 0x00 and the leaf.
-func LeafHash(leaf []byte) [32]byte {
-	h := sha256.New()
-	h.Write([]byte{0})
-	h.Write(leaf)
-	return [32]byte(h.Sum(nil))
-}
+func LeafHash(leaf []byte) [32]byte { return evidence.LeafHash(leaf) }
 
 // nodeHash is RFC 6962's: SHA-256 of 0x01, left and right.
 func nodeHash(left, right []byte) []byte {

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -18,9 +17,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
-	"github.com/transparency-dev/merkle/rfc6962"
 
 	"waybill"
+	"waybill/audit/evidence"
 	"waybill/internal/pg"
 )
 
@@ -500,12 +499,7 @@ func (l *Log) ConsistencyProof(ctx context.Context, from, to int64) ([][]byte, e
 
 // TlogProof writes a proof as a c2sp.org/tlog-proof@v1 file.
 func (p Proof) TlogProof() string {
-	var b strings.Builder
-	b.WriteString("c2sp.org/tlog-proof@v1\nindex " + strconv.FormatInt(p.Index, 10) + "\n")
-	for _, h := range p.Path {
-		b.WriteString(base64.StdEncoding.EncodeToString(h) + "\n")
-	}
-	return b.String() + "\n" + p.Checkpoint
+	return evidence.Proof{Index: p.Index, Path: p.Path, Checkpoint: p.Checkpoint}.String()
 }
 
 // VerifyReceipt checks offline that a leaf is in the tree that the receipt's checkpoint signs.
@@ -514,14 +508,10 @@ func VerifyReceipt(verifierKey string, leaf []byte, r Receipt) error {
 	if err != nil {
 		return err
 	}
-	hash := LeafHash(leaf)
-	if c.Size != r.Size || r.Index < 0 {
+	if c.Size != r.Size {
 		return waybill.Errorf(waybill.Corrupt, "the receipt speaks of %d entries and its checkpoint of %d", r.Size, c.Size)
 	}
-	if err := proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(r.Index), uint64(r.Size), hash[:], r.Path, c.Root); err != nil {
-		return waybill.Wrap(waybill.Corrupt, err, fmt.Sprintf("entry %d is not in the log as signed", r.Index))
-	}
-	return nil
+	return evidence.CheckInclusion(c, r.Index, LeafHash(leaf), r.Path)
 }
 
 // Handler serves the log as c2sp.org/tlog-tiles describes, below whatever prefix it is mounted with. Full tiles never

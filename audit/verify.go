@@ -13,11 +13,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/compact"
-	"golang.org/x/mod/sumdb/note"
 
 	"waybill"
+	"waybill/audit/evidence"
 )
 
 // Source is where a verifier reads a log from: a file name in, bytes out, NotFound when it is not there.
@@ -76,22 +75,11 @@ func (h HTTPSource) Read(ctx context.Context, path string) (_ []byte, err error)
 }
 
 // Checkpoint is a checked checkpoint.
-type Checkpoint struct {
-	Size int64
-	Root []byte
-}
+type Checkpoint = evidence.Checkpoint
 
 // OpenCheckpoint checks the signature of a checkpoint.
 func OpenCheckpoint(verifierKey string, raw []byte) (Checkpoint, error) {
-	v, err := note.NewVerifier(verifierKey)
-	if err != nil {
-		return Checkpoint{}, waybill.InvalidField("verifier_key", "is not a note verifier key")
-	}
-	c, _, _, err := log.ParseCheckpoint(raw, v.Name(), v)
-	if err != nil {
-		return Checkpoint{}, waybill.Wrap(waybill.Corrupt, err, "the checkpoint is not signed by "+v.Name())
-	}
-	return Checkpoint{Size: int64(c.Size), Root: c.Hash}, nil
+	return evidence.OpenCheckpoint(verifierKey, raw)
 }
 
 // Finding is the result of a verification.
