@@ -204,7 +204,7 @@ Exit codes: 0 done, 1 failed, 2 called wrongly, 3 a check found something wrong.
 	add("hub", newDev(env), newServe(env), newMigrate(env), newDemo(env), newBench(env), newVersion(env, &cl))
 	add("features", newPlan(&cl), newApply(&cl), newRetire(&cl), newPush(&cl), newQuarantine(&cl), newRead(&cl), newTrainingSet(&cl))
 	add("models", newModel(&cl), newEndpoint(&cl), newDecide(&cl), newDrift(&cl))
-	add("evidence", newDecision(&cl), newLineage(&cl), newLog(&cl))
+	add("evidence", newDecision(&cl), newEvidence(&cl), newLineage(&cl), newLog(&cl))
 	add("people", newWhoami(&cl), newAccount(&cl), newToken(&cl), newTenant(&cl))
 	return root
 }
