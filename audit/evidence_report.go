@@ -167,7 +167,7 @@ func (r *reportData) fill(d DecisionLeaf, rec recorded) {
 	r.Request, r.Answer, r.Gates = pretty(rec.Request), pretty(rec.Answer), rec.Gates
 	values := map[string]string{}
 	for _, in := range rec.Inputs {
-		l := inputLine{Name: in.Name, Value: compactJSON(in.Value), Status: in.Status, From: strings.Join(in.Sources, ", "), At: clock(in.Event)}
+		l := inputLine{Name: in.Name, Value: shown(in.Value), Status: strings.ToLower(in.Status), From: cmp.Or(strings.Join(in.Sources, ", "), "request"), At: stamp(in.Event)}
 		if in.View != "" {
 			l.From = in.View
 			if in.Seq > 0 {
@@ -239,7 +239,7 @@ func (r *reportData) entry(g *gathering, e evidence.Entry) error {
 	leaf := g.leaves[e.Index]
 	line := entryLine{Role: RoleWords(e.Role), Subject: e.Subject, Index: e.Index, Leaf: evidence.LeafFile(e.Index), Proof: evidence.ProofFile(e.Index)}
 	if e.Role == evidence.RoleDecision {
-		line.At, line.Actor, line.Digest = clock(r.Leaf.DecidedAt), r.Leaf.Actor, r.Leaf.Payload
+		line.At, line.Actor, line.Digest = stamp(r.Leaf.DecidedAt), r.Leaf.Actor, r.Leaf.Payload
 		r.Entries = append(r.Entries, line)
 		return nil
 	}
@@ -258,37 +258,49 @@ func (r *reportData) entry(g *gathering, e evidence.Entry) error {
 	if json.Unmarshal(event.Detail, &detail) == nil { // details of other shapes show nothing
 		line.What = cmp.Or(detail.Action, detail.Op, detail.Reason)
 	}
-	line.At, line.Actor, line.Digest = clock(event.At), event.Actor, event.Digest
+	line.At, line.Actor, line.Digest = stamp(event.At), event.Actor, event.Digest
 	r.Entries = append(r.Entries, line)
 	switch e.Role {
 	case evidence.RoleApproval, evidence.RoleVerdict:
 		v := verdictLine{Action: detail.Action, Actor: event.Actor, At: line.At, Reason: string(g.members[evidence.TextFile(e.Index)]), Entry: e.Index, Later: e.Index > g.proof.Index}
 		r.Verdicts = append(r.Verdicts, v)
 		if e.Role == evidence.RoleApproval {
+			v.At = clock(event.At)
 			r.Consent = &v
 		}
 	case evidence.RoleOutcome:
-		r.Outcomes = append(r.Outcomes, outcomeLine{detail.Name, compactJSON(detail.Value), clock(detail.EventTime), line.At, event.Actor})
+		r.Outcomes = append(r.Outcomes, outcomeLine{detail.Name, shown(detail.Value), stamp(detail.EventTime), line.At, event.Actor})
 	case evidence.RoleDecision, evidence.RoleEndpoint, evidence.RoleModel, evidence.RoleService, evidence.RoleView, evidence.RolePolicy, evidence.RoleTrainingSet:
 	}
 	return nil
 }
 
 // clock writes a leaf's time for people, to the millisecond; what is no time stays as it is.
-func clock(s string) string {
+func clock(s string) string { return timeIn("2 January 2006, 15:04:05.000 UTC", s) }
+
+// stamp is clock for tables.
+func stamp(s string) string { return timeIn("2006-01-02 15:04:05 UTC", s) }
+
+func timeIn(layout, s string) string {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
 		return s
 	}
-	return t.UTC().Format("2 January 2006, 15:04:05.000 UTC")
+	return t.UTC().Format(layout)
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'g', 6, 64) }
 
-// compactJSON writes a value as JSON, a string without its quotes.
-func compactJSON(v any) string {
-	if s, ok := v.(string); ok {
-		return s
+// shown writes a value as JSON does, a string without its quotes, a number with six digits: the payload has all of them.
+func shown(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case json.Number:
+		if x, err := v.Float64(); err == nil && strings.ContainsAny(string(v), ".eE") { // a whole number stays whole
+			return number(x)
+		}
+		return v.String()
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
