@@ -359,7 +359,7 @@ func TestVerify_NamesWhatWasChanged(t *testing.T) {
 		{"Entry", "tile/entries/001", 5, 256, "entry 256 was changed"},
 		{"LeafTile", "tile/0/000", 32*7 + 3, 7, "entry 7 was changed"},
 		{"PartialEntry", "tile/entries/002.p/188", 20, 512, "entry 512 was changed"},
-		{"UpperTile", "tile/1/000.p/2", 3, -1, "tile 1/0 does not match"},
+		{"UpperTile", "tile/1/000.p/2", 3, -1, "tile 1/0 does not match the entries below it: its hash 0, over the entries 0 to 255, is another"},
 		{"Checkpoint", "checkpoint", 30, -1, "checkpoint"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -27,11 +27,22 @@ type Source interface {
 // DirSource reads a folder in the tlog-tiles layout, such as Export writes.
 type DirSource string
 
+// maxFile bounds a file of a log: the largest is an entry bundle of 256 entries of 64 KiB.
+const maxFile = 32 << 20
+
 // Read returns one file of at most 32 MiB.
-func (d DirSource) Read(_ context.Context, path string) ([]byte, error) {
-	b, err := os.ReadFile(filepath.Join(string(d), filepath.FromSlash(path)))
+func (d DirSource) Read(_ context.Context, path string) (_ []byte, err error) {
+	f, err := os.Open(filepath.Join(string(d), filepath.FromSlash(path)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, waybill.Errorf(waybill.NotFound, "the log lacks the file %s", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open log file: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		return nil, waybill.Errorf(waybill.Corrupt, "the file %s has more than %d bytes, which no file of a log has", path, maxFile)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read log file: %w", err)
@@ -60,7 +71,7 @@ func (h HTTPSource) Read(ctx context.Context, path string) (_ []byte, err error)
 		return nil, waybill.Wrap(waybill.Unavailable, err, "the hub at "+h.URL+" does not answer")
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
-	b, err := io.ReadAll(io.LimitReader(res.Body, 32<<20))
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxFile))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read response: %w", err)
@@ -123,8 +134,8 @@ func Verify(ctx context.Context, src Source, verifierKey string, progress func(d
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(stored, hashes) {
-			f := bad(int64(tree.End()), -1, "tile %d/%d does not match the entries below it", level, index)
+		if !bytes.Equal(stored, hashes) { // either was changed: an entry with its tile of level 0, or this tile
+			f := bad(int64(tree.End()), -1, "tile %d/%d does not match the entries below it: %s", level, index, differing(level, index, stored, hashes))
 			wrong = &f
 		}
 		return nil
@@ -200,6 +211,20 @@ func Verify(ctx context.Context, src Source, verifierKey string, progress func(d
 		return bad(cp.Size, -1, "the entries hash to the root %x, the checkpoint signs %x", root, cp.Root), nil
 	}
 	return Finding{OK: true, Entries: cp.Size, FirstBad: -1, What: fmt.Sprintf("%d entries, every hash, tile and the signed root agree", cp.Size)}, nil
+}
+
+// differing says which entries lie below the first hash of a tile that is not what they hash to.
+func differing(level uint, index int64, stored, computed []byte) string {
+	if len(stored) != len(computed) {
+		return fmt.Sprintf("it has %d bytes, not %d", len(stored), len(computed))
+	}
+	k := 0
+	for bytes.Equal(stored[k*32:(k+1)*32], computed[k*32:(k+1)*32]) {
+		k++
+	}
+	below := int64(1) << (8 * level)
+	first := (index*tileWidth + int64(k)) * below
+	return fmt.Sprintf("its hash %d, over the entries %d to %d, is another", k, first, first+below-1)
 }
 
 // splitBundle cuts an entry bundle into exactly width entries.

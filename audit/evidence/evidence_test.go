@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -559,4 +560,44 @@ func TestRead_HostileFiles(t *testing.T) {
 	deflated(t, &bomb, evidence.PayloadFile, make([]byte, evidence.MaxBundle+1))
 	_, err = evidence.Read(bytes.NewReader(bomb.Bytes()), int64(bomb.Len()))
 	wantCode(t, fmt.Sprintf("%d bytes that unpack to more", bomb.Len()), err, waybill.TooLarge)
+}
+
+func TestCheckEntries(t *testing.T) {
+	t.Parallel()
+	n := newNaive(t)
+	var file []byte
+	for i := range 300 {
+		leaf := bytes.Repeat([]byte{byte(i)}, i)
+		n.leaves = append(n.leaves, leaf)
+		file = append(binary.BigEndian.AppendUint16(file, uint16(len(leaf))), leaf...)
+	}
+	calls := 0
+	if err := evidence.CheckEntries(bytes.NewReader(file), n.head(300), func(_, size int64) { calls += int(size) }); err != nil || calls != 300 {
+		t.Fatalf("%v, progress %d", err, calls)
+	}
+	if err := evidence.CheckEntries(strings.NewReader(""), n.head(0), nil); err != nil {
+		t.Errorf("an empty log: %v", err)
+	}
+	for name, c := range map[string]struct {
+		file []byte
+		size int
+		says string
+	}{
+		"an entry more":  {file, 299, "entry 299: the checkpoint signs 299 entries, and there are more"},
+		"an entry less":  {file[:len(file)-301], 300, "entry 299: it is missing"},
+		"a byte less":    {file[:len(file)-1], 300, "entry 299: it is missing or cut off"},
+		"half a length":  {append(slices.Clone(file), 0), 300, "entry 300: it is missing or cut off"},
+		"nothing at all": {nil, 300, "entry 0: it is missing"},
+		"not the root":   {bytes.Replace(file, []byte{5, 5, 5, 5, 5}, []byte{5, 5, 5, 5, 4}, 1), 300, "an entry was changed"},
+	} {
+		err := evidence.CheckEntries(bytes.NewReader(c.file), n.head(c.size), nil)
+		if waybill.CodeOf(err) != waybill.Corrupt || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for i := 0; i < len(file); i += 97 {
+		bad := slices.Clone(file)
+		bad[i] ^= 1 << (i % 8)
+		wantCode(t, fmt.Sprintf("byte %d flipped", i), evidence.CheckEntries(bytes.NewReader(bad), n.head(300), nil), waybill.Corrupt)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
 
 	"waybill"
@@ -94,6 +95,22 @@ func FuzzProof(f *testing.F) {
 		}
 		if c, err := p.Verify(key, leaf); err == nil && (c.Size != 1 || p.Index != 0 || len(p.Path) > 0) {
 			t.Errorf("proven: %q", raw)
+		}
+	})
+}
+
+// FuzzEntries feeds the reader of a file of entries, with the checkpoint of three.
+func FuzzEntries(f *testing.F) {
+	file := []byte{0, 1, 'a', 0, 0, 0, 2, 'b', 'c'}
+	a, b, c := LeafHash([]byte("a")), LeafHash(nil), LeafHash([]byte("bc"))
+	node := rfc6962.DefaultHasher.HashChildren
+	head := Checkpoint{Size: 3, Root: node(node(a[:], b[:]), c[:])}
+	f.Add(file)
+	f.Add(file[:5])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		err := CheckEntries(bytes.NewReader(raw), head, nil)
+		if err == nil != bytes.Equal(raw, file) || err != nil && waybill.CodeOf(err) != waybill.Corrupt {
+			t.Errorf("%q: %v", raw, err)
 		}
 	})
 }

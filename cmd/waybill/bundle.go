@@ -130,6 +130,56 @@ func found(err error) error {
 	return err
 }
 
+// offlineFiles are what log verify checks without a hub.
+type offlineFiles struct{ bundle, proof, leaf, entries, checkpoint string }
+
+func (o *offlineFiles) given() bool { return o.bundle != "" || o.proof != "" || o.entries != "" }
+
+// check refuses flags that do not go together; others are flags that say what to check too.
+func (o *offlineFiles) check(others ...string) error {
+	switch {
+	case len(filled(append(others, o.bundle, o.proof, o.entries)...)) > 1:
+		return usageError{errors.New("one thing at a time: give one of --dir, --bundle, --proof, --entries and --decision")}
+	case (o.proof == "") != (o.leaf == ""):
+		return usageError{errors.New("a proof says where an entry is and not what it is; give both --proof and --leaf")}
+	case (o.entries == "") != (o.checkpoint == ""):
+		return usageError{errors.New("entries are checked against a checkpoint; give both --entries and --checkpoint")}
+	}
+	return nil
+}
+
+func (o *offlineFiles) verify(cl *clientFlags, cmd *cobra.Command, key string) error {
+	switch {
+	case o.bundle != "":
+		return verifyBundleFile(cl, cmd, o.bundle, key)
+	case o.proof != "":
+		return verifyProofFile(cl, cmd, o.proof, o.leaf, key)
+	default:
+		return verifyEntriesFile(cl, cmd, o.entries, o.checkpoint, key)
+	}
+}
+
+// verifyEntriesFile checks all entries of a log, in one file, against a checkpoint.
+func verifyEntriesFile(cl *clientFlags, cmd *cobra.Command, entries, checkpoint, key string) (err error) {
+	raw, err := readInput(cl.env, checkpoint, evidence.MaxProof)
+	if err != nil {
+		return err
+	}
+	c, err := evidence.OpenCheckpoint(key, raw)
+	if err != nil {
+		return found(err)
+	}
+	f, err := os.Open(entries)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := evidence.CheckEntries(f, c, progress(cl.env, "verify")); err != nil {
+		return found(err)
+	}
+	return printer{cmd, false}.say(nil, "%d entries are the tree that %s has signed", c.Size, c.Origin)
+}
+
 // verifyBundleFile checks a bundle without a hub.
 func verifyBundleFile(cl *clientFlags, cmd *cobra.Command, path, key string) error {
 	if key == "" {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -53,6 +54,8 @@ func saved(t *testing.T) (dir, key string, members map[string][]byte) {
 	save(t, filepath.Join(dir, "bundle.zip"), zipped(t, members))
 	save(t, filepath.Join(dir, "leaf"), leaf)
 	save(t, filepath.Join(dir, "proof"), members[evidence.ProofFile(0)])
+	save(t, filepath.Join(dir, "checkpoint"), checkpoint)
+	save(t, filepath.Join(dir, "entries"), append(binary.BigEndian.AppendUint16(nil, uint16(len(leaf))), leaf...))
 	save(t, filepath.Join(dir, "key"), []byte(key+"\n"))
 	return dir, key, members
 }
@@ -115,6 +118,10 @@ func TestLogVerifyOffline(t *testing.T) {
 		{"ProofThatIsNone", []string{"--proof", at("key"), "--leaf", at("leaf"), "--key", at("key")}, exitFailure, "this is no proof"},
 		{"ProofWithoutKey", []string{"--proof", at("proof"), "--leaf", at("leaf")}, exitUsage, "give the log's verifier key"},
 		{"ProofWithoutLeaf", []string{"--proof", at("proof"), "--key", key}, exitUsage, "give both --proof and --leaf"},
+		{"Entries", []string{"--entries", at("entries"), "--checkpoint", at("checkpoint"), "--key", at("key")}, exitOK, "1 entries are the tree that test/log has signed"},
+		{"EntriesCutOff", []string{"--entries", at("leaf"), "--checkpoint", at("checkpoint"), "--key", at("key")}, exitFinding, "entry 0: it is missing or cut off"},
+		{"EntriesAlone", []string{"--entries", at("leaf"), "--key", at("key")}, exitUsage, "give both --entries and --checkpoint"},
+		{"DirWithoutKey", []string{"--dir", dir}, exitUsage, "give the log's verifier key"},
 		{"TwoThings", []string{"--bundle", at("bundle.zip"), "--dir", dir, "--key", key}, exitUsage, "one thing at a time"},
 	} {
 		code, out, errs := run(t, "", nil, append([]string{"log", "verify"}, c.args...)...)

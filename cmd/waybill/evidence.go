@@ -73,13 +73,14 @@ func newLog(cl *clientFlags) *cobra.Command {
 			}
 			return p.say(res, "log       %s\nentries   %d\nkey       %s\n\n%s", res.GetOrigin(), res.GetSize(), res.GetVerifierKey(), res.GetCheckpoint())
 		})}
-	var dir, key, decision, zipped, proof, leaf string
+	var key, dir, decision string
+	var offline offlineFiles
 	verify := &cobra.Command{Use: "verify", Short: "Check every entry, or one decision, against the signed checkpoint", Args: exact(),
 		Long: `Reads the whole log, re-hashes every entry and compares with the root that the
 log has signed; it names the first entry that is wrong. With --dir it checks an
-exported copy, with --bundle an evidence bundle and with --proof and --leaf one
-entry, and needs no hub; without these, the hub also compares the record of every
-decision with its entry. The key is what you trust: take it from where you noted
+exported copy, with --bundle an evidence bundle, with --proof and --leaf one entry,
+with --entries and --checkpoint a log without its tiles, and needs no hub; without
+these, the hub also compares the record of every decision with its entry. The key is what you trust: take it from where you noted
 it, not from the log itself (without --key it is asked from the hub, or taken from
 the bundle, and that is said).`,
 		Example: "  waybill log verify\n  waybill log verify --dir copy --key waybill.local/log/1+3f…\n  waybill log verify --bundle evidence.zip --key log.key\n  waybill log verify --proof 5.tlog-proof --leaf 5.json --key log.key\n  waybill log verify --decision 0199…",
@@ -91,25 +92,19 @@ the bundle, and that is said).`,
 					return usageError{err}
 				}
 			}
-			switch {
-			case len(filled(dir, zipped, proof, decision)) > 1:
-				return usageError{errors.New("one thing at a time: give one of --dir, --bundle, --proof and --decision")}
-			case (proof == "") != (leaf == ""):
-				return usageError{errors.New("a proof says where an entry is and not what it is; give both --proof and --leaf")}
+			if err := offline.check(dir, decision); err != nil {
+				return err
 			}
 			if key, err = keyOf(key); err != nil {
 				return err
 			}
-			if zipped != "" {
-				return verifyBundleFile(cl, cmd, zipped, key)
+			if (dir != "" || offline.given()) && key == "" && offline.bundle == "" {
+				return usageError{errors.New("a copy does not say whom to trust; give the log's verifier key with --key")}
 			}
-			if dir != "" || proof != "" {
-				if key == "" {
-					return usageError{errors.New("a copy does not say whom to trust; give the log's verifier key with --key")}
-				}
-				if proof != "" {
-					return verifyProofFile(cl, cmd, proof, leaf, key)
-				}
+			switch {
+			case offline.given():
+				return offline.verify(cl, cmd, key)
+			case dir != "":
 				return verifyLog(ctx, cl, cmd, audit.DirSource(dir), key)
 			}
 			c, err := cl.open()
@@ -134,9 +129,11 @@ the bundle, and that is said).`,
 			return verifyRecords(ctx, cmd, c)
 		}}
 	verify.Flags().StringVar(&dir, "dir", "", "folder of an exported copy")
-	verify.Flags().StringVar(&zipped, "bundle", "", "evidence bundle")
-	verify.Flags().StringVar(&proof, "proof", "", ".tlog-proof file of one entry")
-	verify.Flags().StringVar(&leaf, "leaf", "", "file with exactly the bytes of that entry")
+	verify.Flags().StringVar(&offline.bundle, "bundle", "", "evidence bundle")
+	verify.Flags().StringVar(&offline.proof, "proof", "", ".tlog-proof file of one entry")
+	verify.Flags().StringVar(&offline.leaf, "leaf", "", "file with exactly the bytes of that entry")
+	verify.Flags().StringVar(&offline.entries, "entries", "", "file of all entries: the entry bundles of a copy, one after the other")
+	verify.Flags().StringVar(&offline.checkpoint, "checkpoint", "", "file with the checkpoint that signs them")
 	verify.Flags().StringVar(&key, "key", "", "verifier key of the log, or a file that holds it")
 	verify.Flags().StringVar(&decision, "decision", "", "check this decision only")
 	var to string
