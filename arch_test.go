@@ -150,6 +150,23 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// TestEvidenceIsLight holds what outsiders who check evidence take in with it, at whatever distance: the standard library,
+// the vocabulary, Merkle proofs and signed notes.
+func TestEvidenceIsLight(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./audit/evidence").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	got := strings.Fields(string(out))
+	want := []string{"github.com/transparency-dev/merkle", "github.com/transparency-dev/merkle/compact", "github.com/transparency-dev/merkle/proof",
+		"github.com/transparency-dev/merkle/rfc6962", "golang.org/x/mod/sumdb/note", "waybill", "waybill/audit/evidence"}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("package evidence takes in %q, want %q", got, want)
+	}
+}
+
 // sources calls f with every hand-written Go file of the module.
 func sources(t *testing.T, f func(path string, file *ast.File, src []byte)) {
 	t.Helper()

@@ -44,6 +44,7 @@ type reportData struct {
 	Score      string
 	Key        string
 	Consent    *verdictLine
+	Made       bool   // the making of the version that answered is among the entries
 	Request    string // JSON
 	Answer     string // JSON
 	Payload    bool
@@ -260,6 +261,7 @@ func (r *reportData) entry(g *gathering, e evidence.Entry) error {
 	}
 	line.At, line.Actor, line.Digest = stamp(event.At), event.Actor, event.Digest
 	r.Entries = append(r.Entries, line)
+	r.Made = r.Made || e.Role == evidence.RoleModel
 	switch e.Role {
 	case evidence.RoleApproval, evidence.RoleVerdict:
 		v := verdictLine{Action: detail.Action, Actor: event.Actor, At: line.At, Reason: string(g.members[evidence.TextFile(e.Index)]), Entry: e.Index, Later: e.Index > g.proof.Index}

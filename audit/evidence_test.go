@@ -189,9 +189,15 @@ func TestEvidence_WhatIsMissingIsSaid(t *testing.T) {
 	ctx := context.Background()
 	b, _, q := scene(t)
 	q.May = func(subject string) bool { return subject != "view:load@v1" && !strings.HasPrefix(subject, "model:") }
-	v, err := evidence.Verify(gathered(t, b, q).Members, b.log.VerifierKey())
+	e := gathered(t, b, q)
+	v, err := evidence.Verify(e.Members, b.log.VerifierKey())
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, want := range []string{"The entries of its making are not in this bundle.", "This bundle shows no consent", "view:load@v1 (view): the reader of this bundle may not see it"} {
+		if !strings.Contains(string(e.Members[evidence.ReportFile]), want) {
+			t.Errorf("the report does not say %q", want)
+		}
 	}
 	var lacks []string
 	for _, m := range v.Missing {

@@ -19,7 +19,7 @@ import (
 // tiles and memory for one entry. What it cannot say, because nothing but the root is known, is which entry differs; a proof
 // of each or the tiles can. progress is called now and then, and may be nil. Errors: Corrupt; what r returns.
 func CheckEntries(r io.Reader, c Checkpoint, progress func(done, size int64)) error {
-	in := bufio.NewReaderSize(r, 1<<20)
+	in := bufio.NewReaderSize(r, 1<<16)
 	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
 	var length [2]byte
 	var leaf [1 << 16]byte
