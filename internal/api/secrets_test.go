@@ -109,7 +109,7 @@ func TestQuarantine_HidesSecrets(t *testing.T) {
 	}{{writer, false}, {both, true}} {
 		code, res := h.call(t, "GET", "/v1/views/staff/quarantine", c.token, "")
 		text := fmt.Sprint(res)
-		if code != 200 || strings.Contains(text, "7654") != c.shown || strings.Contains(text, "321") != c.shown {
+		if code != 200 || strings.Contains(text, "salary:7654") != c.shown || strings.Contains(text, "salry:321") != c.shown { // times have digits, too
 			t.Errorf("%d %s; want secrets shown: %t", code, text, c.shown)
 		}
 		for _, plain := range []string{"grade:4", `the text "high"`, "field:salary", "field:salry", "2026-01-01"} {
