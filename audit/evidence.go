@@ -45,6 +45,8 @@ type EvidenceQuery struct {
 	ID      waybill.ID
 	May     func(subject string) bool // of an entry, e.g. "model:late-risk@v1"; nil for all
 	Reasons map[string]string         // approval id → its reason, of which the log holds the digest only
+
+	WithoutPayload string // why the reader may not see the payload; "" when he may
 }
 
 // Evidence is a bundle in memory, as package evidence reads it.
@@ -315,9 +317,12 @@ func (g *gathering) finish() (*Evidence, error) {
 	if err != nil {
 		return nil, waybill.Wrap(waybill.Corrupt, err, "the leaf of the decision has no time")
 	}
-	if len(g.proof.Payload) > 0 {
+	switch {
+	case g.query.WithoutPayload != "":
+		g.proof.Payload, g.index.PayloadMissing = nil, g.query.WithoutPayload
+	case len(g.proof.Payload) > 0:
 		g.members[evidence.PayloadFile] = g.proof.Payload
-	} else {
+	default:
 		g.index.PayloadMissing = "it is no longer kept; the proof of the decision holds without it"
 	}
 	index, err := json.MarshalIndent(g.index, "", " ")

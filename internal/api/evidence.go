@@ -27,11 +27,12 @@ const (
 // bundles serves GET /v1/decisions/{decision_id}/evidence: a zip file, which is why it is no rpc. It asks for what
 // GetDecision and GetDecisionProof ask for, and leaves out the entries that ListEntries would leave out.
 type bundles struct {
-	server  *Server
-	service *decision.Service
-	models  *registry.Store
-	log     *audit.Log
-	making  chan struct{}
+	server   *Server
+	service  *decision.Service
+	models   *registry.Store
+	log      *audit.Log
+	features *features
+	making   chan struct{}
 }
 
 // ServeHTTP answers with the bundle, or with a problem.
@@ -89,23 +90,30 @@ func (b *bundles) make(ctx context.Context, r *http.Request) (*audit.Evidence, e
 	may := func(subject string) bool {
 		return !hasName(subject) || b.server.access.Allowed(c.actor, nodeResource(subject), access.Read)
 	}
-	reasons, err := b.reasons(ctx, c.actor.Tenant, row.Leaf, may)
+	var leaf audit.DecisionLeaf
+	if err := json.Unmarshal(row.Leaf, &leaf); err != nil {
+		return nil, waybill.Wrap(waybill.Corrupt, err, "the leaf of the decision cannot be read")
+	}
+	q := audit.EvidenceQuery{Tenant: c.actor.Tenant, ID: id, May: may}
+	if q.Reasons, err = b.reasons(ctx, c.actor.Tenant, leaf.Model.Ref, may); err != nil {
+		return nil, err
+	}
+	hidden, err := b.features.hidden(ctx, leaf.Service)
 	if err != nil {
 		return nil, err
 	}
-	return b.log.Evidence(ctx, audit.EvidenceQuery{Tenant: c.actor.Tenant, ID: id, May: may, Reasons: reasons})
+	if len(hidden) > 0 {
+		q.WithoutPayload = "it tells secret values, and whoever made this bundle may not see them; the proof of the decision holds without it"
+	}
+	return b.log.Evidence(ctx, q)
 }
 
 // reasons are those of the verdicts on the version that answered: the log holds their digests.
-func (b *bundles) reasons(ctx context.Context, tenant waybill.Tenant, raw []byte, may func(string) bool) (map[string]string, error) {
-	var leaf audit.DecisionLeaf
-	if err := json.Unmarshal(raw, &leaf); err != nil {
-		return nil, waybill.Wrap(waybill.Corrupt, err, "the leaf of the decision cannot be read")
-	}
-	if leaf.Model.Ref == "" || !may("model:"+leaf.Model.Ref) {
+func (b *bundles) reasons(ctx context.Context, tenant waybill.Tenant, model string, may func(string) bool) (map[string]string, error) {
+	if model == "" || !may("model:"+model) {
 		return map[string]string{}, nil
 	}
-	ref, err := waybill.ParseVersionRef("model", leaf.Model.Ref)
+	ref, err := waybill.ParseVersionRef("model", model)
 	if err != nil {
 		return nil, err
 	}

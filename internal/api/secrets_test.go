@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"waybill"
+	"waybill/audit/evidence"
 	"waybill/decision"
 	"waybill/featurestore"
 	"waybill/internal/access"
@@ -174,6 +175,13 @@ func TestDecision_HidesSecrets(t *testing.T) {
 		code, p := h.call(t, "GET", "/v1/decisions/"+a.DecisionID.String()+"/proof", c.token, "")
 		if leaf, _ := p["leaf"].(string); code != 200 || !strings.Contains(leaf, a.DecisionID.String()) || strings.Contains(fmt.Sprint(p["payload"]), "0.2173") != c.sees {
 			t.Errorf("a reader who sees secrets %v got the proof %d %v", c.sees, code, p)
+		}
+		code, _, raw := h.evidence(t, "/v1/decisions/"+a.DecisionID.String()+"/evidence", c.token)
+		if code != 200 {
+			t.Fatalf("evidence: %d %s", code, raw)
+		}
+		if v, members := verified(t, raw, h.key); v.Payload != c.sees || strings.Contains(string(members[evidence.ReportFile]), "0.2173") != c.sees {
+			t.Errorf("a reader who sees secrets %v got the bundle\n%s", c.sees, members[evidence.ReportFile])
 		}
 	}
 }
