@@ -107,7 +107,7 @@ func newNoise(t *testing.T, h *hub) *noise {
 		"IngestFile.format": {"csv"}, "IngestFile.view": {"warehouse_load"}, "CreateTrainingSet.format": {"csv"}, "CreateTrainingSet.without": {"pressure"}, "CreateModelVersion.format": {"rules"}, "RetireDefinition.node": {"view:warehouse_load@v1", "service:nothing@v1"},
 		"page_token": {""}, "time_column": {"event_time"}, "label_column": {"late"}, "business_key": {"ORD-123"}, "metrics": {"auc"}, "tags": {"team"}, "min_sequence": {"warehouse_load@v1"}, "columns": {"warehouse"}, "mode": {"", "reject", "quarantine"}, "incident_id": {a["decision_id"].(string)}, "build_id": {a["decision_id"].(string)},
 	}, numbers: map[string]string{"customer_lat": "40.7", "customer_lng": "-74", "qty": "1", "queue": "0.2", "km": "12.5", "ttl_seconds": "3600", "page_size": "10", "limit": "5",
-		"minutes": "60", "min_sample": "100", "window_seconds": "86400", "version": "1", "min_sequence": "0"}}
+		"minutes": "60", "min_sample": "100", "window_seconds": "86400", "version": "1", "min_sequence": "0", "size": "0"}}
 }
 
 func (n *noise) one(list ...string) string { return list[n.IntN(len(list))] }
