@@ -132,6 +132,19 @@ func (r *Reader) Outputs() []Column { return r.outputs }
 // Secrets are the outputs that are for callers with the right to read what is personal on all of the views named.
 func (r *Reader) Secrets() []Secret { return r.secrets }
 
+// Secrets are those of a service version by what its views say now, whether or not it is read online.
+func (s *Store) Secrets(ctx context.Context, tenant waybill.Tenant, ref waybill.VersionRef) ([]Secret, error) {
+	sv, err := s.service(ctx, s.pool, tenant, ref)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.plan(ctx, tenant, sv.Service)
+	if err != nil {
+		return nil, err
+	}
+	return p.secrets, nil
+}
+
 // Read returns a vector per row. Rows hold the service's inputs by name; one that is absent is null, but a join key
 // that is null or of another type is an Invalid error that names it. All features of a view come from one row of it, all
 // rows of a view from one sequence point, and no value from after now. Errors: Unavailable while the log of a view has

@@ -22,12 +22,12 @@ func (s *features) hidden(ctx context.Context, service string) (map[string]bool,
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.store.Reader(ctx, callerOf(ctx).actor.Tenant, ref)
+	secrets, err := s.store.Secrets(ctx, callerOf(ctx).actor.Tenant, ref)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]bool{}
-	for _, x := range r.Secrets() {
+	for _, x := range secrets {
 		for _, view := range x.Views {
 			if !s.sees(ctx, view) {
 				out[x.Output] = true

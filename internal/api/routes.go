@@ -21,10 +21,10 @@ import (
 const readyWithin = 2 * time.Second
 
 // routes lays out the HTTP side.
-func (s *Server) routes(c Config, gateway http.Handler) http.Handler {
+func (s *Server) routes(c Config, gateway http.Handler, stored *features) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", s.bounded(gateway))
-	mux.Handle("GET /v1/decisions/{decision_id}/evidence", &bundles{server: s, service: c.Decisions, models: c.Models, log: c.Log, features: &features{store: c.Features, access: c.Access}, making: make(chan struct{}, evidenceAtOnce)})
+	mux.Handle("GET /v1/decisions/{decision_id}/evidence", &bundles{server: s, service: c.Decisions, models: c.Models, log: c.Log, features: stored, making: make(chan struct{}, evidenceAtOnce)})
 	mux.Handle(feast.Prefix+"/", s.feast)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plainText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {

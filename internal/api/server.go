@@ -143,7 +143,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 			return nil, fmt.Errorf("register REST door of %s: %w", name, err)
 		}
 	}
-	s.http = s.routes(c, gateway)
+	s.http = s.routes(c, gateway, stored)
 	return s, nil
 }
 
